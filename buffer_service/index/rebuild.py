@@ -1,0 +1,129 @@
+"""The rebuild: export in, generation out, pointer moved. The same program runs as a Job and as a local subprocess.
+
+It never opens the live store. Memory stays bounded by the index itself: chunks are read by mmap, a block at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import faiss
+import numpy as np
+
+from buffer_service.contract.generation import CANARIES_FILE, FORMAT_VERSION, IDS_FILE, INDEX_FILE, Manifest
+from buffer_service.contract.pointer import Pointer, successor
+from buffer_service.index import build, generations
+from buffer_service.index.errors import PointerConflictError, RecallBelowFloorError
+from buffer_service.index.export import ExportManifest, open_chunks, read_export
+from buffer_service.index.files import sha256_of
+from buffer_service.index.pointer_store import PointerStore
+
+log = logging.getLogger(__name__)
+
+_CANARIES = 16
+_SWAP_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildRequest:
+    """What to build and how good it has to be."""
+
+    export: Path
+    indexes: Path
+    generation: int
+    index_type: str
+    n_probes: int
+    recall_floor: float
+    keep: int
+
+
+def rebuild(request: RebuildRequest, pointer: PointerStore, clock: Callable[[], float] = time.time) -> Pointer:
+    """Build the generation, publish it and move the pointer to it; returns the pointer as it is then.
+
+    Raises UnusableExportError when a retry would fail again, OSError and PointerConflictError otherwise; the generations
+    that are there and the pointer are as before then. A pointer that has gone further meanwhile is left alone.
+    """
+    started = clock()
+    export = read_export(request.export)
+    building = generations.building_folder(request.indexes, request.generation, f"{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    log.info("building generation %d from %d rows at watermark %d", request.generation, export.rows, export.watermark)
+    manifest = _build(request, export, building, started, clock)
+    digest = generations.publish(building, request.indexes, manifest)
+    manifest, _ = generations.read_manifest(request.indexes, request.generation)
+    before = pointer.read()
+    after = _flip(pointer, manifest, digest, clock)
+    removed = generations.prune(request.indexes, request.keep, {before.generation, after.generation})
+    log.info(
+        "generation %d: %s, recall@10 %.4f, %.1f s; the pointer is at generation %d, revision %d; removed %s",
+        manifest.generation,
+        manifest.index_type,
+        manifest.recall_at_10,
+        manifest.build_s,
+        after.generation,
+        after.revision,
+        removed or "none",
+    )
+    return after
+
+
+def _build(
+    request: RebuildRequest, export: ExportManifest, building: Path, started: float, clock: Callable[[], float]
+) -> Manifest:
+    chunks, live = open_chunks(request.export, export)
+    rows = build.Rows(chunks, live, export.dimension)
+    built = build.build_index(rows, export.metric, request.index_type, request.n_probes, request.recall_floor)
+    if built.recall < request.recall_floor:
+        raise RecallBelowFloorError(
+            f"recall@10 is {built.recall:.4f}, the floor {request.recall_floor}: the index is not published; "
+            "raise index.faiss_n_probes or choose index.type flat"
+        )
+    faiss.write_index(built.index, str(building / INDEX_FILE))
+    np.save(building / IDS_FILE, rows.ids, allow_pickle=False)
+    canaries = np.unique(np.linspace(0, max(0, rows.count - 1), min(_CANARIES, rows.count)).astype(np.int64))
+    np.save(building / CANARIES_FILE, rows.at(canaries), allow_pickle=False)
+    files = {name: building / name for name in (INDEX_FILE, IDS_FILE, CANARIES_FILE)}
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        generation=request.generation,
+        watermark=export.watermark,
+        last_id=export.last_id,
+        count=rows.count,
+        dimension=export.dimension,
+        metric=export.metric,
+        index_type=built.index_type,
+        parameters=built.parameters,
+        files={name: sha256_of(path) for name, path in files.items()},
+        size_bytes=sum(path.stat().st_size for path in files.values()),
+        faiss_version=faiss.__version__,
+        recall_at_10=built.recall,
+        canaries=[int(experience) for experience in rows.ids[canaries]],
+        built_at=clock(),
+        build_s=clock() - started,
+    )
+
+
+def _flip(pointer: PointerStore, manifest: Manifest, digest: str, clock: Callable[[], float]) -> Pointer:
+    for _ in range(_SWAP_ATTEMPTS):
+        current = pointer.read()
+        if current.generation >= manifest.generation or current.watermark > manifest.watermark:
+            return current
+        replacement = successor(
+            current,
+            generation=manifest.generation,
+            watermark=manifest.watermark,
+            manifest_sha256=digest,
+            reason="rebuild",
+            now=clock(),
+        )
+        try:
+            pointer.swap(current, replacement)
+        except PointerConflictError:
+            continue
+        return replacement
+    raise PointerConflictError(f"the pointer kept moving during {_SWAP_ATTEMPTS} attempts")
