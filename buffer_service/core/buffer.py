@@ -1,0 +1,266 @@
+"""The experience buffer: durable experiences, nearest-neighbour search, prioritised replay, in one process.
+
+All methods may be called from any thread. Writes return when they are durable and visible to every later read; reads
+never wait for writes. Vectors are numpy arrays, lists or little-endian float32 bytes.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from buffer_service.contract import names
+from buffer_service.contract.pointer import Pointer, successor
+from buffer_service.contract.status import ServiceStatus
+from buffer_service.core import reading
+from buffer_service.core.embedding import prepare
+from buffer_service.core.experience import Experience, StoredExperience, prepare_experience
+from buffer_service.core.filtering import Filter, search_filtered
+from buffer_service.core.follower import Follower, Loader
+from buffer_service.core.plan import Appended, PriorityUpdate, UpdateStatus
+from buffer_service.core.rebuilder import Exports, Rebuilder
+from buffer_service.core.sampler import Drawn, Sampler
+from buffer_service.core.serving import Coming, Serving
+from buffer_service.core.writer import Writer
+from buffer_service.errors import ConflictError, InvalidRequestError
+from buffer_service.index.engine import Engine
+from buffer_service.index.errors import PointerConflictError, RefusedGenerationError
+from buffer_service.index.export import ExportManifest
+from buffer_service.index.generations import generations_in, read_manifest
+from buffer_service.index.pointer_store import FolderPointer
+from buffer_service.index.view import Found
+from buffer_service.settings import Settings, load_settings
+from buffer_service.storage.adapters import open_store
+from buffer_service.storage.base import Shape
+from buffer_service.storage.group import Group
+
+T = TypeVar("T")
+
+SEQUENCE_TIMEOUT_S = 2.0
+"""Longest wait for a sequence number that a reader asks to see."""
+
+
+class ExperienceBuffer:
+    """A buffer in a folder. Use ``open``; close it, or use it as a context manager."""
+
+    def __init__(self, folder: Path, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+        self.settings = settings
+        self._clock = clock
+        self.started_at = clock()
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        embedding = settings.embedding
+        self.store = open_store(
+            settings.persistence.backend,
+            folder / names.STORE_FOLDER,
+            Shape(embedding.dimension, embedding.metric),
+            settings.persistence.map_size_bytes,
+        )
+        self._indexes = folder / names.INDEXES_FOLDER
+        self._indexes.mkdir(exist_ok=True)
+        self.engine = Engine(settings.index.faiss_backend)
+        pointer_folder = settings.index.pointer_dir or folder / names.POINTER_FOLDER
+        self._pointers = FolderPointer(pointer_folder)
+        loader = Loader(settings, self.engine, self._indexes)
+        wanted = self._pointers.read()
+        served, main, obstacle = loader.load_at_start(wanted, self.store.table.header)
+        self.serving = Serving(settings, self.store, served, main)
+        self.sampler = Sampler(settings.sampling, self.store.table, clock())
+        self._retrievals: Counter[tuple[int, bool]] = Counter()
+        self._retrievals_lock = threading.Lock()
+        self.writer = Writer(
+            self.store,
+            settings,
+            publish=self._publish,
+            delta_room=self.serving.delta_room,
+            take_retrievals=self._take_retrievals,
+            clock=clock,
+        )
+        self._exports = Exports(settings, folder / names.EXPORT_FOLDER, self.store, self.writer)
+        self.follower = Follower(self._pointers, loader, self.serving, self.writer, clock)
+        if obstacle:
+            self.follower.refuse(wanted, obstacle)
+        self.follower.start()
+        self.rebuilder = Rebuilder(
+            settings,
+            self._exports,
+            self.serving,
+            (folder / names.EXPORT_FOLDER, self._indexes, pointer_folder),
+            lambda: self.follower.refused.reason if self.follower.refused else "",
+        )
+        if settings.rebuild.mode == "subprocess":
+            self.rebuilder.start()
+
+    @classmethod
+    def open(cls, folder: Path | str, settings: Settings | None = None) -> Self:
+        """Open or create the buffer in this folder, with the settings of the environment unless others are given.
+
+        Raises StoreLockedError when another process has it open, CorruptStoreError and IncompatibleStoreError.
+        """
+        return cls(Path(folder), settings or load_settings())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Finish what is queued and release the store. What was acknowledged does not depend on it."""
+        self.rebuilder.close()
+        self.follower.close()
+        self.writer.close()
+        self.store.close()
+        self.engine.close()
+
+    def append(self, experiences: Sequence[Experience]) -> Appended:
+        """Add experiences in this order; all or none. Durable and searchable on return."""
+        return self.append_soon(experiences).result()
+
+    def append_soon(self, experiences: Sequence[Experience]) -> Future[Appended]:
+        """Like append, but returns at once with a future. Bad input is raised here, not in the future."""
+        limit = self.settings.server.rows_max
+        if not 1 <= len(experiences) <= limit:
+            raise InvalidRequestError(f"{len(experiences)} experiences in one request; give 1 to {limit}")
+        prepared = [prepare_experience(experience, self.settings) for experience in experiences]
+        return self.writer.submit(lambda plan: plan.append(prepared))
+
+    def remove(self, experience: int) -> int:
+        """Remove one experience and return the sequence number of that."""
+        return self.writer.submit(lambda plan: plan.remove(experience)).result()
+
+    def update_priorities(self, updates: Sequence[PriorityUpdate]) -> list[UpdateStatus]:
+        """Set priorities; returns what became of each."""
+        self._check_rows(len(updates), "updates")
+        return self.writer.submit(lambda plan: plan.set_priorities(updates)).result()
+
+    def report_outcomes(
+        self, outcomes: Sequence[tuple[int, bool]], request_id: str | None = None
+    ) -> list[UpdateStatus]:
+        """Count successes and failures of experiences; with a request_id a retry counts nothing twice."""
+        self._check_rows(len(outcomes), "outcomes")
+        return self.writer.submit(lambda plan: plan.report_outcomes(outcomes, request_id)).result()
+
+    def search(
+        self,
+        queries: npt.NDArray[np.float32],
+        k: int = 10,
+        *,
+        min_sequence: int = 0,
+        wanted: Filter | None = None,
+        prepared: bool = False,
+    ) -> Found:
+        """Return the k nearest experiences to each of the (n, dimension) queries, at a sequence >= min_sequence.
+
+        With ``wanted`` only those whose metadata match. ``prepared`` queries have been through
+        ``core.embedding.prepare`` already. Raises InvalidRequestError and SequenceTimeoutError.
+        """
+        limit = self.settings.server.k_max
+        if not 1 <= k <= limit:
+            raise InvalidRequestError(f"k is {k}; give 1 to {limit}")
+        self._check_rows(len(queries), "queries")
+        embedding = self.settings.embedding
+        if queries.ndim != 2 or queries.shape[1] != embedding.dimension:  # noqa: PLR2004 - rows of vectors
+            raise InvalidRequestError(f"queries have shape {queries.shape}, expected (n, {embedding.dimension})")
+        if not prepared:
+            queries = prepare(queries, embedding, "a query")
+        view = self.serving.wait_for(min_sequence, SEQUENCE_TIMEOUT_S)
+        found = search_filtered(view, self.store, queries, k, wanted) if wanted else view.search(queries, k)
+        self._note(found.ids[found.ids > 0], searched=True)
+        return found
+
+    def sample(self, size: int, *, beta: float | None = None, unique: bool = False) -> Drawn:
+        """Draw a batch by priority; empty from an empty buffer."""
+        self._check_rows(size, "draws")
+        exponent = self.settings.sampling.beta if beta is None else beta
+        if not 0.0 <= exponent <= 4.0:  # noqa: PLR2004 - as in the settings
+            raise InvalidRequestError(f"beta is {exponent}; give 0 to 4")
+        drawn = self.sampler.draw(size, exponent, self._clock(), unique=unique)
+        self._note(drawn.ids, searched=False)
+        return drawn
+
+    def get(self, experience: int) -> StoredExperience:
+        """Return one experience with its vector; raises UnknownExperienceError, EvictedExperienceError."""
+        return reading.one(self.store, self.sampler, experience, self._clock())
+
+    def get_many(self, ids: Sequence[int]) -> list[StoredExperience | None]:
+        """Return experiences without vectors, None for those that have gone."""
+        return reading.many(self.store, self.sampler, ids, self._clock())
+
+    def page(self, cursor: int, limit: int) -> tuple[list[StoredExperience], int | None]:
+        """Return up to ``limit`` experiences with ids from the cursor on, oldest first, and the next cursor."""
+        self._check_rows(limit, "experiences")
+        ids = reading.ids_from(self.store.table, cursor, limit + 1)
+        found = [item for item in self.get_many(ids[:limit]) if item is not None]
+        return found, ids[limit] if len(ids) > limit else None
+
+    def export(self) -> ExportManifest:
+        """Bring the export up to what is acknowledged now; durable on return."""
+        return self._exports.write()
+
+    def rollback(self, generation: int | None = None) -> Pointer:
+        """Point to an earlier generation on disk, the newest before the one served unless one is named.
+
+        Raises ConflictError where the pointer is not this process's to move, or the generation is not there.
+        """
+        if self.settings.rebuild.mode == "external":
+            raise ConflictError("the operator moves this buffer's pointer: use kubectl xbuf rollback")
+        served = self.serving.view.pointer.generation
+        earlier = [number for number in generations_in(self._indexes) if number < served]
+        if generation is None and not earlier:
+            raise ConflictError(f"there is no generation before {served} to go back to")
+        target = earlier[-1] if generation is None else generation
+        try:
+            manifest, digest = read_manifest(self._indexes, target)
+            current = self._pointers.read()
+            replacement = successor(
+                current,
+                generation=target,
+                watermark=manifest.watermark,
+                manifest_sha256=digest,
+                reason="rollback",
+                now=self._clock(),
+            )
+            self._pointers.swap(current, replacement)
+        except (RefusedGenerationError, PointerConflictError) as error:
+            raise ConflictError(str(error)) from error
+        return replacement
+
+    def status(self) -> ServiceStatus:
+        """Return the state at this moment; touches no disk but for the store's size."""
+        return reading.status(self)
+
+    def _publish(self, group: Group, coming: Coming | None) -> None:
+        table = group.table
+        freed = [table.slots[experience] for experience in group.dropped]
+        group.publish()
+        taken = [table.slots[experience] for experience in group.rows]
+        self.serving.apply(group, coming)
+        if freed or taken:
+            self.sampler.update(np.unique(np.array(freed + taken, np.int64)))
+
+    def _note(self, ids: npt.NDArray[np.int64], *, searched: bool) -> None:
+        with self._retrievals_lock:
+            self._retrievals.update((int(experience), searched) for experience in ids)
+
+    def _take_retrievals(self) -> list[tuple[int, int, int]]:
+        with self._retrievals_lock:
+            taken, self._retrievals = self._retrievals, Counter()
+        ids = sorted({experience for experience, _ in taken})
+        return [(experience, taken[experience, True], taken[experience, False]) for experience in ids]
+
+    def _check_rows(self, count: int, what: str) -> None:
+        limit = self.settings.server.rows_max
+        if not 1 <= count <= limit:
+            raise InvalidRequestError(f"{count} {what} in one request; give 1 to {limit}")

@@ -1,0 +1,76 @@
+"""Vectors: checked, and mixed from the two modalities.
+
+Every vector that enters is finite after the cast to float32 and not zero. Under the cosine metric it is normalised, so
+that the inner product is the cosine; under the Euclidean metric its length carries meaning and stays.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from buffer_service.errors import InvalidRequestError
+from buffer_service.settings import EmbeddingSettings
+
+Vectors = npt.NDArray[np.float32]
+Given = list[float] | bytes
+"""A vector as it arrives: numbers, or little-endian float32."""
+
+_FLOAT32 = np.dtype("<f4")
+
+
+def to_vector(given: Given, dimension: int, field: str) -> Vectors:
+    """Return one modality as (dimension,) float32; raises InvalidRequestError naming the field."""
+    if isinstance(given, bytes):
+        if len(given) != dimension * _FLOAT32.itemsize:
+            raise InvalidRequestError(f"{field} has {len(given)} bytes, expected {dimension} little-endian float32")
+        vector = np.frombuffer(given, _FLOAT32)
+    else:
+        if len(given) != dimension:
+            raise InvalidRequestError(f"{field} has {len(given)} numbers, this buffer's dimension is {dimension}")
+        vector = np.asarray(given, np.float64)
+    return _cast(vector, field)
+
+
+def to_matrix(data: bytes, dimension: int) -> Vectors:
+    """Return the rows of a raw body as (n, dimension) float32; raises InvalidRequestError."""
+    row_bytes = dimension * _FLOAT32.itemsize
+    if not data or len(data) % row_bytes:
+        raise InvalidRequestError(
+            f"the body has {len(data)} bytes, not a multiple of {row_bytes}: {dimension} little-endian float32 a row"
+        )
+    return _cast(np.frombuffer(data, _FLOAT32).reshape(-1, dimension), "the body")
+
+
+def fuse(visual: Vectors | None, text: Vectors | None, settings: EmbeddingSettings) -> Vectors:
+    """Return visual_weight·visual + text_weight·text, or the one modality that is there, ready for the index."""
+    if visual is not None and text is not None:
+        field = "visual and text together"
+        mixed: Vectors = np.float32(settings.visual_weight) * visual + np.float32(settings.text_weight) * text
+    elif visual is not None:
+        field, mixed = "visual", visual
+    elif text is not None:
+        field, mixed = "text", text
+    else:
+        raise InvalidRequestError("give visual, text or both: an experience is found by its vector")
+    prepared: Vectors = prepare(mixed[None, :], settings, field)[0]
+    return prepared
+
+
+def prepare(vectors: Vectors, settings: EmbeddingSettings, field: str) -> Vectors:
+    """Return (n, dimension) float32 rows as the index wants them; raises InvalidRequestError for a zero row."""
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    if not norms.all():
+        raise InvalidRequestError(f"{field}: a zero vector has no direction and cannot be found")
+    if settings.metric == "cosine":
+        vectors = (vectors / norms).astype(np.float32)
+    ready: Vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    return ready
+
+
+def _cast(vector: npt.NDArray[np.float32] | npt.NDArray[np.float64], field: str) -> Vectors:
+    with np.errstate(over="ignore"):
+        cast = vector.astype(np.float32)
+    if not np.isfinite(cast).all():
+        raise InvalidRequestError(f"{field} holds NaN, infinity or a number beyond float32 (3.4e38)")
+    return cast

@@ -1,0 +1,196 @@
+"""Planning: what each write request means on top of the writes before it, as operations.
+
+A planning function checks everything first and applies afterwards, so that a request it refuses has changed nothing.
+All of this runs on the writer thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import msgspec
+
+from buffer_service.core.experience import Prepared
+from buffer_service.core.priority import clipped_priority
+from buffer_service.core.serving import Coming
+from buffer_service.errors import (
+    BacklogError,
+    ConflictError,
+    EvictedExperienceError,
+    InvalidRequestError,
+    UnknownExperienceError,
+)
+from buffer_service.settings import Settings
+from buffer_service.storage.group import Group
+from buffer_service.storage.operations import Append, CountRetrievals, Evict, Remove, ReportOutcomes, SetPriorities
+from buffer_service.storage.table import RequestAnswer
+
+
+class UpdateStatus(StrEnum):
+    """What became of one item of a delayed update."""
+
+    APPLIED = "applied"
+    EVICTED = "evicted"
+    STALE = "stale"
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Ids in the order given, and a sequence number at which all of them are visible."""
+
+    ids: list[int]
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class PriorityUpdate:
+    """A new priority; with ``sequence`` only if the experience has not changed since."""
+
+    id: int
+    priority: float
+    sequence: int | None = None
+
+
+class Plan:
+    """A group in the making."""
+
+    def __init__(self, group: Group, settings: Settings, delta_room: int, now_s: float) -> None:
+        self.group = group
+        self.coming: Coming | None = None
+        """The generation that takes its place together with this group."""
+        self._settings = settings
+        self._delta_room = delta_room
+        self._now_s = now_s
+        self._live = len(group.table)
+        self._oldest = group.table.oldest_id()
+
+    @property
+    def next_sequence(self) -> int:
+        """The sequence number of the next operation."""
+        return self.group.header.sequence + 1
+
+    def append(self, prepared: Sequence[Prepared]) -> Appended:
+        """Add experiences, evicting the oldest beyond the capacity. Raises ConflictError, BacklogError."""
+        known = self._known_ids(prepared)
+        new = sum(1 for experience in known if experience is None)
+        if new > self._delta_room:
+            raise BacklogError(
+                f"{self._settings.index.delta_rows_max} rows are waiting for the next index generation; nothing may be "
+                "hidden from searches, so appends wait until a rebuild has caught up"
+            )
+        ids = []
+        for item, experience in zip(prepared, known, strict=True):
+            ids.append(self._append_one(item) if experience is None else experience)
+        return Appended(ids, self.group.header.sequence)
+
+    def remove(self, experience: int) -> int:
+        """Drop one experience and return the sequence number of that."""
+        self._require_issued(experience)
+        if self.group.row(experience) is None:
+            raise EvictedExperienceError(f"experience {experience} was evicted or removed before")
+        self.group.apply(Remove(self.next_sequence, experience))
+        self._live -= 1
+        return self.group.header.sequence
+
+    def set_priorities(self, updates: Sequence[PriorityUpdate]) -> list[UpdateStatus]:
+        """Set priorities; for an id that is named twice the last one counts."""
+        for update in updates:
+            self._require_issued(update.id)
+            if not math.isfinite(update.priority) or update.priority < 0:
+                raise InvalidRequestError(
+                    f"priority of {update.id} is {update.priority}; give a finite number from 0 on"
+                )
+        statuses = [self._status(update) for update in updates]
+        wanted = {
+            update.id: clipped_priority(update.priority, self._settings.sampling)
+            for update, status in zip(updates, statuses, strict=True)
+            if status is UpdateStatus.APPLIED
+        }
+        if wanted:
+            self.group.apply(SetPriorities(self.next_sequence, list(wanted.items())))
+        return statuses
+
+    def report_outcomes(self, outcomes: Sequence[tuple[int, bool]], request_id: str | None) -> list[UpdateStatus]:
+        """Count outcomes; the same request_id again returns the first answer and counts nothing."""
+        fingerprint = hashlib.blake2b(msgspec.msgpack.encode(outcomes), digest_size=16).digest()
+        if request_id is not None and (before := self.group.request(request_id)) is not None:
+            return _answered(before, fingerprint, request_id)
+        for experience, _ in outcomes:
+            self._require_issued(experience)
+        live = [(experience, success) for experience, success in outcomes if self.group.row(experience) is not None]
+        there = {experience for experience, _ in live}
+        statuses = [UpdateStatus.APPLIED if item in there else UpdateStatus.EVICTED for item, _ in outcomes]
+        answer = msgspec.msgpack.encode(statuses)
+        self.group.apply(ReportOutcomes(self.next_sequence, request_id, fingerprint, live, answer))
+        return statuses
+
+    def count_retrievals(self, counts: list[tuple[int, int, int]]) -> None:
+        """Add gathered retrieval counts; those of experiences that have gone are dropped."""
+        live = [count for count in counts if self.group.row(count[0]) is not None]
+        if live:
+            self.group.apply(CountRetrievals(self.next_sequence, live))
+
+    def _known_ids(self, prepared: Sequence[Prepared]) -> list[int | None]:
+        """Return the id of each experience that is there already under its client_id."""
+        known: list[int | None] = []
+        seen: set[str] = set()
+        for item in prepared:
+            experience = None if item.client_id is None else self.group.id_of_client(item.client_id)
+            if item.client_id is not None:
+                row = None if experience is None else self.group.row(experience)
+                if item.client_id in seen:
+                    raise ConflictError(f"client_id {item.client_id} occurs twice in this request")
+                seen.add(item.client_id)
+                if row is not None and row.fingerprint != item.fingerprint:
+                    raise ConflictError(
+                        f"client_id {item.client_id} was used for experience {experience} with another content"
+                    )
+            known.append(experience)
+        return known
+
+    def _append_one(self, item: Prepared) -> int:
+        experience = self.group.header.next_id
+        self.group.apply(
+            Append(
+                sequence=self.next_sequence,
+                id=experience,
+                created_at=self._now_s,
+                priority=item.priority,
+                client_id=item.client_id,
+                fingerprint=item.fingerprint,
+                payload=item.payload,
+                vector=item.vector.tobytes(),
+            )
+        )
+        self._live += 1
+        self._delta_room -= 1
+        while self._live > self._settings.buffer.capacity:
+            self._evict_oldest()
+        return experience
+
+    def _evict_oldest(self) -> None:
+        while self.group.row(self._oldest) is None:
+            self._oldest += 1
+        self.group.apply(Evict(self.next_sequence, self._oldest))
+        self._live -= 1
+
+    def _require_issued(self, experience: int) -> None:
+        if not 1 <= experience < self.group.header.next_id:
+            raise UnknownExperienceError(f"no experience was ever given the id {experience}")
+
+    def _status(self, update: PriorityUpdate) -> UpdateStatus:
+        row = self.group.row(update.id)
+        if row is None:
+            return UpdateStatus.EVICTED
+        stale = update.sequence is not None and update.sequence < row.version
+        return UpdateStatus.STALE if stale else UpdateStatus.APPLIED
+
+
+def _answered(before: RequestAnswer, fingerprint: bytes, request_id: str) -> list[UpdateStatus]:
+    if before.fingerprint != fingerprint:
+        raise ConflictError(f"request_id {request_id} was used before with other outcomes")
+    return msgspec.msgpack.decode(before.answer, type=list[UpdateStatus])

@@ -1,0 +1,1 @@
+"""What can be seen of the process from outside: its memory, logs and metrics."""
