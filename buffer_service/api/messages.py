@@ -1,0 +1,132 @@
+"""Requests and answers of the plain ASGI routes, without a framework around them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from buffer_service.errors import (
+    ExperienceBufferError,
+    InvalidRequestError,
+    RetryLaterError,
+    TooLargeError,
+    UnauthorizedError,
+)
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+JSON = "application/json"
+MESSAGE_PACK = "application/msgpack"
+OCTETS = "application/octet-stream"
+PROBLEM = "application/problem+json"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request whose body has been read."""
+
+    query: dict[str, str]
+    content_type: str
+    accept: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is sent back."""
+
+    body: bytes
+    content_type: str = JSON
+    status: HTTPStatus = HTTPStatus.OK
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+def header(scope: Scope, name: bytes) -> str:
+    """Return a request header, empty where it is missing."""
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
+
+
+async def read_request(scope: Scope, receive: Receive, body_bytes_max: int) -> Request:
+    """Read the body; raises TooLargeError as soon as it is known to be too long."""
+    announced = header(scope, b"content-length")
+    if announced.isdigit() and int(announced) > body_bytes_max:
+        raise _too_large(body_bytes_max)
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        part = message.get("body", b"")
+        size += len(part)
+        if size > body_bytes_max:
+            raise _too_large(body_bytes_max)
+        parts.append(part)
+        if not message.get("more_body", False):
+            break
+    return Request(
+        query=dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
+        content_type=header(scope, b"content-type").partition(";")[0].strip().lower() or JSON,
+        accept=header(scope, b"accept"),
+        body=b"".join(parts),
+    )
+
+
+def decode(request: Request, kind: type[T]) -> T:
+    """Parse a JSON or MessagePack body; raises InvalidRequestError that names the place."""
+    if request.content_type not in (JSON, MESSAGE_PACK):
+        raise InvalidRequestError(
+            f"content type {request.content_type} is not understood; send {JSON} or {MESSAGE_PACK}"
+        )
+    codec = msgspec.msgpack if request.content_type == MESSAGE_PACK else msgspec.json
+    try:
+        decoded: T = codec.decode(request.body, type=kind)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise InvalidRequestError(f"the body cannot be used: {error}") from error
+    return decoded
+
+
+def encode(request: Request, content: object, status: HTTPStatus = HTTPStatus.OK) -> Answer:
+    """Answer in MessagePack where the caller accepts that, else in JSON."""
+    if MESSAGE_PACK in request.accept:
+        return Answer(msgspec.msgpack.encode(content), MESSAGE_PACK, status)
+    return Answer(msgspec.json.encode(content), JSON, status)
+
+
+def problem(error: ExperienceBufferError) -> Answer:
+    """Return the RFC 9457 problem document of an error."""
+    document = {
+        "type": f"urn:experience-buffer:problem:{error.code}",
+        "title": error.title,
+        "status": int(error.http_status),
+        "detail": str(error),
+        "code": error.code,
+    }
+    headers: list[tuple[bytes, bytes]] = []
+    if isinstance(error, RetryLaterError):
+        headers.append((b"retry-after", str(error.retry_after_s).encode()))
+    if isinstance(error, UnauthorizedError):
+        headers.append((b"www-authenticate", b"Bearer"))
+    return Answer(msgspec.json.encode(document), PROBLEM, error.http_status, tuple(headers))
+
+
+async def send_answer(send: Send, answer: Answer) -> None:
+    """Send a whole answer."""
+    headers = [
+        (b"content-type", answer.content_type.encode()),
+        (b"content-length", str(len(answer.body)).encode()),
+        *answer.headers,
+    ]
+    await send({"type": "http.response.start", "status": int(answer.status), "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+def _too_large(body_bytes_max: int) -> TooLargeError:
+    return TooLargeError(f"the body is longer than {body_bytes_max} bytes; send fewer rows in one request")

@@ -1,0 +1,81 @@
+"""Prometheus metrics: request counts and latencies; the buffer's status as gauges, computed when they are scraped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+
+from buffer_service.core.buffer import ExperienceBuffer
+
+_LATENCY_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+_GAUGES = {
+    "sequence": "Sequence number of the last acknowledged operation",
+    "size": "Live experiences",
+    "capacity": "Most live experiences",
+    "generation": "Index generation in service",
+    "pointer_revision": "Revision of the pointer in service",
+    "watermark": "Sequence number up to which the generation holds the content",
+    "delta_rows": "Rows that came after the generation in service",
+    "tombstones": "Rows of the generation in service that have left",
+    "pending_operations": "Index-changing operations since the watermark",
+    "rss_bytes": "Resident memory",
+}
+
+
+class Metrics:
+    """One registry per process."""
+
+    def __init__(self, buffer: ExperienceBuffer) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_StatusCollector(buffer))
+        self._requests = Counter(
+            "xbuf_requests", "Requests by path and HTTP status", ["path", "status"], registry=self._registry
+        )
+        self._latency = Histogram(
+            "xbuf_request_seconds",
+            "Time from the body's arrival to the answer",
+            ["path"],
+            buckets=_LATENCY_BUCKETS_S,
+            registry=self._registry,
+        )
+
+    def observe(self, path: str, status: int, seconds: float) -> None:
+        """Count one request."""
+        self._requests.labels(path, status).inc()
+        self._latency.labels(path).observe(seconds)
+
+    def render(self) -> bytes:
+        """Return the text exposition."""
+        return generate_latest(self._registry)
+
+
+class _StatusCollector(Collector):
+    def __init__(self, buffer: ExperienceBuffer) -> None:
+        self._buffer = buffer
+
+    def collect(self) -> Iterator[Metric]:
+        status = self._buffer.status()
+        for name, text in _GAUGES.items():
+            yield GaugeMetricFamily(f"xbuf_{name}", text, value=getattr(status, name))
+        writable = float(status.store.writable)
+        yield GaugeMetricFamily("xbuf_store_writable", "1 while writes are taken", value=writable)
+        yield GaugeMetricFamily("xbuf_store_size_bytes", "Bytes of the store on disk", value=status.store.size_bytes)
+        switches = float(self._buffer.follower.switches)
+        yield GaugeMetricFamily("xbuf_index_switches", "Switches since the start", value=switches)
+        refused = float(status.refused is not None)
+        yield GaugeMetricFamily("xbuf_generation_refused", "1 while the pointer is not followed", value=refused)
+        backend = InfoMetricFamily("xbuf_backend", "Where FAISS runs")
+        backend.add_metric(
+            [],
+            {
+                "requested": status.backend.requested,
+                "active": status.backend.active,
+                "reason": status.backend.reason,
+            },
+        )
+        yield backend

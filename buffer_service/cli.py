@@ -1,0 +1,127 @@
+"""The command ``xbuf``: serve, rebuild, demo.
+
+Exit codes: 0 done, 2 wrong use or settings, 65 the input cannot be used (a retry would fail again), 69 cannot start,
+75 failed for now (a retry may help).
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from buffer_service.settings import InvalidSettingsError, Settings, load_settings
+
+log = logging.getLogger(__name__)
+
+WRONG_USE, UNUSABLE_INPUT, CANNOT_START, TRY_AGAIN = 2, os.EX_DATAERR, os.EX_UNAVAILABLE, os.EX_TEMPFAIL
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    given = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)-8s %(name)s: %(message)s"
+    )
+    for talkative in ("uvicorn.error", "faiss.loader", "httpx"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)
+    run: Callable[[argparse.Namespace], int] = given.run
+    try:
+        return run(given)
+    except InvalidSettingsError as error:
+        sys.stderr.write(f"xbuf: {error}\n")
+        return WRONG_USE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="xbuf", description=__doc__.splitlines()[0] if __doc__ else None)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_serve(commands)
+    _add_rebuild(commands)
+    from buffer_service.demo.command import add_parser  # noqa: PLC0415 - the service's image has no need of it
+
+    add_parser(commands)
+    return parser
+
+
+def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    serve = commands.add_parser("serve", help="run the buffer service on a folder")
+    serve.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the buffer; made if missing")
+    serve.add_argument("--host", help="address to listen on (default 127.0.0.1; others need tokens)")
+    serve.add_argument("--port", type=int, help="port to listen on (default 8080; 0 takes a free one)")
+    serve.add_argument("--config", type=Path, metavar="FILE", help="settings in YAML")
+    serve.set_defaults(run=_serve)
+
+
+def _add_rebuild(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    rebuild = commands.add_parser("rebuild", help="build an index generation from an export and point to it")
+    rebuild.add_argument("--export", type=Path, required=True, metavar="DIR")
+    rebuild.add_argument("--indexes", type=Path, required=True, metavar="DIR")
+    rebuild.add_argument("--generation", type=int, required=True, metavar="N")
+    pointer = rebuild.add_mutually_exclusive_group(required=True)
+    pointer.add_argument("--pointer-dir", type=Path, metavar="DIR", help="folder of a local pointer")
+    pointer.add_argument("--pointer-configmap", metavar="NAME", help="ConfigMap of a pointer in a cluster")
+    rebuild.add_argument("--namespace", default="default", help="of the ConfigMap")
+    rebuild.add_argument("--type", choices=("auto", "flat", "ivf"), help="default: setting index.type")
+    rebuild.add_argument("--n-probes", type=int, help="default: setting index.faiss_n_probes")
+    rebuild.add_argument("--recall-floor", type=float, help="default: setting index.recall_floor")
+    rebuild.add_argument("--keep", type=int, help="default: setting index.keep_generations")
+    rebuild.set_defaults(run=_rebuild)
+
+
+def _serve(given: argparse.Namespace) -> int:
+    from buffer_service.api.server import serve  # noqa: PLC0415 - other commands start without it
+    from buffer_service.errors import FatalError  # noqa: PLC0415
+
+    settings = _with_address(load_settings(given.config), given.host, given.port)
+    try:
+        serve(given.data, settings)
+    except (FatalError, OSError) as error:
+        sys.stderr.write(f"xbuf: {error}\n")
+        return CANNOT_START
+    return 0
+
+
+def _with_address(settings: Settings, host: str | None, port: int | None) -> Settings:
+    address = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    return settings.model_copy(update={"server": settings.server.model_copy(update=address)})
+
+
+def _rebuild(given: argparse.Namespace) -> int:
+    from buffer_service.index.errors import IndexFailure, UnusableExportError  # noqa: PLC0415
+    from buffer_service.index.pointer_store import FolderPointer, PointerStore  # noqa: PLC0415
+    from buffer_service.index.rebuild import RebuildRequest, rebuild  # noqa: PLC0415
+
+    settings = load_settings().index
+    pointer: PointerStore
+    if given.pointer_configmap:
+        from buffer_service.index.pointer_config_map import ConfigMapPointer  # noqa: PLC0415 - needs kubernetes
+
+        pointer = ConfigMapPointer(given.pointer_configmap, given.namespace)
+    else:
+        pointer = FolderPointer(given.pointer_dir)
+    request = RebuildRequest(
+        export=given.export,
+        indexes=given.indexes,
+        generation=given.generation,
+        index_type=given.type or settings.type,
+        n_probes=given.n_probes or settings.faiss_n_probes,
+        recall_floor=settings.recall_floor if given.recall_floor is None else given.recall_floor,
+        keep=given.keep or settings.keep_generations,
+    )
+    try:
+        rebuild(request, pointer)
+    except UnusableExportError as error:
+        sys.stderr.write(f"xbuf rebuild: {error}\n")
+        return UNUSABLE_INPUT
+    except (IndexFailure, OSError) as error:
+        sys.stderr.write(f"xbuf rebuild: {error}\n")
+        return TRY_AGAIN
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
