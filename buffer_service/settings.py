@@ -114,6 +114,7 @@ class PersistenceSettings(_Group):
     """The durable store."""
 
     backend: Literal["file", "lmdb"] = "file"
+    """A segmented log, or LMDB. Fixed for the life of a store."""
     map_size_bytes: int = Field(default=16 * 2**30, ge=2**20)
     """Largest size of an LMDB store (address space, not disk)."""
 
@@ -122,8 +123,11 @@ class SamplingSettings(_Group):
     """Priorities and prioritised replay; see ``core.priority`` for the formula."""
 
     confidence_weight: float = Field(default=0.4, ge=0)
+    """Weight of 1 − confidence in a new experience's priority."""
     reward_weight: float = Field(default=0.4, ge=0)
+    """Weight of the absolute total reward, at most 1, in a new experience's priority."""
     age_weight: float = Field(default=0.2, ge=0)
+    """Weight of the age term, which moves from 0 to 1 (or back) with time."""
     age_half_life_s: float = Field(default=86_400.0, gt=0)
     """Time after which the age term has gone half its way."""
     age_mode: Literal["rising", "fresh"] = "rising"
@@ -135,6 +139,7 @@ class SamplingSettings(_Group):
     uniform_share: float = Field(default=0.0, ge=0, lt=1)
     """Share of draws that ignore priorities."""
     priority_floor: float = Field(default=0.01, gt=0)
+    """No experience weighs less."""
     priority_max: float = Field(default=1000.0, gt=0)
     """Higher priorities given by callers are lowered to it."""
 

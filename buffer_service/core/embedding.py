@@ -17,6 +17,8 @@ Given = list[float] | bytes
 """A vector as it arrives: numbers, or little-endian float32."""
 
 _FLOAT32 = np.dtype("<f4")
+_CANCELLATION = 1e-6
+"""Two modalities whose sum is smaller than this share of them cancel out: what is left is rounding error."""
 
 
 def to_vector(given: Given, dimension: int, field: str) -> Vectors:
@@ -45,8 +47,7 @@ def to_matrix(data: bytes, dimension: int) -> Vectors:
 def fuse(visual: Vectors | None, text: Vectors | None, settings: EmbeddingSettings) -> Vectors:
     """Return visual_weight·visual + text_weight·text, or the one modality that is there, ready for the index."""
     if visual is not None and text is not None:
-        field = "visual and text together"
-        mixed: Vectors = np.float32(settings.visual_weight) * visual + np.float32(settings.text_weight) * text
+        field, mixed = "visual and text together", _mix(visual, text, settings)
     elif visual is not None:
         field, mixed = "visual", visual
     elif text is not None:
@@ -55,6 +56,14 @@ def fuse(visual: Vectors | None, text: Vectors | None, settings: EmbeddingSettin
         raise InvalidRequestError("give visual, text or both: an experience is found by its vector")
     prepared: Vectors = prepare(mixed[None, :], settings, field)[0]
     return prepared
+
+
+def _mix(visual: Vectors, text: Vectors, settings: EmbeddingSettings) -> Vectors:
+    parts = [settings.visual_weight * visual.astype(np.float64), settings.text_weight * text.astype(np.float64)]
+    mixed = parts[0] + parts[1]
+    if np.linalg.norm(mixed) <= _CANCELLATION * sum(np.linalg.norm(part) for part in parts):
+        mixed = np.zeros_like(mixed)
+    return _cast(mixed, "visual and text together")
 
 
 def prepare(vectors: Vectors, settings: EmbeddingSettings, field: str) -> Vectors:

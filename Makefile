@@ -1,0 +1,56 @@
+# The two commands to know: make run, make test. `make help` lists all.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+ARGS ?=
+# Where `make cluster-up` leaves its kubeconfig; E2E_KUBECONFIG names another cluster for the end-to-end tests.
+CLUSTER := tests/cluster
+
+.PHONY: help run test check unit integration e2e cluster-up cluster-down format lock clean
+
+help: ## list the commands
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+run: $(VENV)/.ready ## set up, learn the digits through the buffer, leave the page running (ARGS=--once ends by itself)
+	@$(VENV)/bin/xbuf demo $(ARGS)
+
+test: ## set up and pass every test, the end-to-end ones on a kind cluster included
+	@scripts/test
+
+check: $(VENV)/.ready ## seconds: format, lint, types, layers, unit and property tests
+	@$(VENV)/bin/ruff format --check --quiet .
+	@$(VENV)/bin/ruff check --quiet .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports --no-logo | tail -n 3
+	@$(PYTHON) -m pytest -q tests/unit tests/property
+
+unit: $(VENV)/.ready ## unit and property tests
+	@$(PYTHON) -m pytest -q tests/unit tests/property
+
+integration: $(VENV)/.ready ## tests against a real service process and a real browser
+	@scripts/install-chromium
+	@$(PYTHON) -m pytest -q tests/integration
+
+e2e: $(VENV)/.ready ## end-to-end tests on the cluster (make cluster-up first, or E2E_KUBECONFIG)
+	@source $(CLUSTER)/env.sh && $(PYTHON) -m pytest -q -m e2e tests/e2e
+
+cluster-up: ## bring up a two-node kind cluster with the product's image and operator
+	@$(CLUSTER)/up
+
+cluster-down: ## remove the cluster and what was started for it
+	@$(CLUSTER)/down
+
+format: $(VENV)/.ready ## format the code
+	@$(VENV)/bin/ruff format --quiet . && $(VENV)/bin/ruff check --quiet --fix .
+
+lock: $(VENV)/.ready ## renew the pinned requirement files from pyproject.toml (needs uv)
+	@scripts/lock
+
+clean: ## remove the environment and caches of this checkout
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+
+$(VENV)/.ready: requirements/dev.txt pyproject.toml scripts/make-venv
+	@scripts/make-venv $(VENV)
