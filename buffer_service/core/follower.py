@@ -141,7 +141,7 @@ class Follower:
                 log.exception("following the pointer failed, what is served stays")
 
     def follow(self) -> None:
-        """Switch if the pointer has moved. On the follower thread, or before it is started."""
+        """Switch if the pointer has moved. On the follower thread, or while that does not run."""
         pointer = self._pointers.read()
         handled = self.refused.revision if self.refused else -1
         if pointer.revision in (self._serving.view.pointer.revision, handled):
