@@ -9,7 +9,7 @@ ARGS ?=
 # Where `make cluster-up` leaves its kubeconfig; E2E_KUBECONFIG names another cluster for the end-to-end tests.
 CLUSTER := tests/cluster
 
-.PHONY: help run test check unit integration e2e cluster-up cluster-down format lock clean
+.PHONY: help run test check unit integration e2e bench cluster-up cluster-down format lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,6 +36,9 @@ integration: $(VENV)/.ready ## tests against a real service process and a real b
 
 e2e: $(VENV)/.ready ## end-to-end tests on the cluster (make cluster-up first, or E2E_KUBECONFIG)
 	@source $(CLUSTER)/env.sh && $(PYTHON) -m pytest -q -m e2e tests/e2e
+
+bench: $(VENV)/.ready ## latencies of one buffer beside the disk's own (ARGS=--rows 100000)
+	@$(PYTHON) benchmarks/service.py $(ARGS)
 
 cluster-up: ## bring up a two-node kind cluster with the product's image and operator
 	@$(CLUSTER)/up
