@@ -45,6 +45,7 @@ class HotPaths:
     def __init__(self, buffer: ExperienceBuffer) -> None:
         self._buffer = buffer
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="api")
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="admin")
         self._pending = 0
         self.handlers: dict[tuple[str, str], Handler] = {
             ("POST", "/v1/experiences"): self.append,
@@ -57,6 +58,7 @@ class HotPaths:
     def close(self) -> None:
         """Finish what runs."""
         self._threads.shutdown()
+        self._aside.shutdown()
 
     async def on_thread(self, call: Callable[[], T]) -> T:
         """Run on a thread; raises OverloadedError when too many calls are waiting."""
@@ -68,6 +70,10 @@ class HotPaths:
             return await asyncio.get_running_loop().run_in_executor(self._threads, call)
         finally:
             self._pending -= 1
+
+    async def aside(self, call: Callable[[], T]) -> T:
+        """Run what takes long and comes seldom on a thread of its own, beside the searches."""
+        return await asyncio.get_running_loop().run_in_executor(self._aside, call)
 
     async def append(self, request: Request) -> Answer:
         """POST /v1/experiences."""

@@ -75,12 +75,12 @@ def _add_experiences(app: FastAPI, buffer: ExperienceBuffer, hot: HotPaths) -> N
 def _add_administration(app: FastAPI, buffer: ExperienceBuffer, hot: HotPaths) -> None:
     @app.post("/v1/admin/export", summary="Bring the export up to date")
     async def export() -> Response:
-        manifest = await hot.on_thread(buffer.export)
+        manifest = await hot.aside(buffer.export)
         return _json({"watermark": manifest.watermark, "rows": manifest.rows})
 
     @app.post("/v1/admin/rollback", summary="Point to an earlier generation")
     async def rollback(body: RollbackBody) -> Response:
-        return _json(await hot.on_thread(lambda: buffer.rollback(body.generation)))
+        return _json(await hot.aside(lambda: buffer.rollback(body.generation)))
 
 
 def _add_errors(app: FastAPI) -> None:

@@ -243,12 +243,12 @@ class ExperienceBuffer:
 
     def _publish(self, group: Group, coming: Coming | None) -> None:
         table = group.table
-        freed = [table.slots[experience] for experience in group.dropped]
-        group.publish()
-        taken = [table.slots[experience] for experience in group.rows]
-        self.serving.apply(group, coming)
-        if freed or taken:
+        with self.sampler.lock:
+            freed = [table.slots[experience] for experience in group.dropped]
+            group.publish()
+            taken = [table.slots[experience] for experience in group.rows]
             self.sampler.update(np.unique(np.array(freed + taken, np.int64)))
+        self.serving.apply(group, coming)
 
     def _note(self, ids: npt.NDArray[np.int64], *, searched: bool) -> None:
         with self._retrievals_lock:

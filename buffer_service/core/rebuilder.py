@@ -25,6 +25,8 @@ _POLL_INTERVAL_S = 0.1
 _BACKOFF_DOUBLINGS_MAX = 8
 _ERROR_LINES = 3
 _TERMINATION_GRACE_S = 5.0
+_NICELY = ("nice", "-n", "10")
+"""A build on the serving machine takes what searches leave."""
 
 
 class Exports:
@@ -108,7 +110,7 @@ class Rebuilder:
         generation = max([self._serving.view.pointer.generation, *generations_in(self._indexes)]) + 1
         index = self._settings.index
         command = [
-            sys.executable, "-m", "buffer_service.cli", "rebuild",
+            *_NICELY, sys.executable, "-m", "buffer_service.cli", "rebuild",
             "--export", str(self._export), "--indexes", str(self._indexes), "--pointer-dir", str(self._pointer),
             "--generation", str(generation), "--type", index.type, "--n-probes", str(index.faiss_n_probes),
             "--recall-floor", str(index.recall_floor), "--keep", str(index.keep_generations),

@@ -34,34 +34,39 @@ class Drawn:
 
 
 class Sampler:
-    """Keeps the tree in step with the table. Draws may come from any thread; changes from the writer thread alone."""
+    """Keeps the tree in step with the table. Draws may come from any thread; changes from the writer thread alone.
+
+    The table is changed only under ``lock``, together with the tree: a draw never meets a slot whose row has left.
+    """
 
     def __init__(self, settings: SamplingSettings, table: Table, now_s: float) -> None:
         self._settings = settings
         self._table = table
         self._weighing = Weighing(settings, now_s)
         self._tree = SumTree(3, table.slot_count)
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._random = np.random.default_rng()
         self.update(np.flatnonzero(table.ids > 0))
 
     def update(self, slots: npt.NDArray[np.int64]) -> None:
-        """Take over the rows in these slots (distinct) from the table; a slot without a row gets weight zero."""
+        """Take over the rows in these slots (distinct) from the table; a slot without a row gets weight zero.
+
+        Called under ``lock``.
+        """
         table = self._table
         live = table.ids[slots] > 0
         multiplier = success_multiplier(
             table.successes[slots].astype(np.float64), table.search_retrievals[slots].astype(np.float64)
         )
         steady, moving = self._weighing.split(table.priority[slots], multiplier, table.created_at[slots])
-        with self._lock:
-            self._tree.set(slots, np.where(live, np.stack([steady, moving, np.ones(len(slots))]), 0.0))
+        self._tree.set(slots, np.where(live, np.stack([steady, moving, np.ones(len(slots))]), 0.0))
 
     def draw(self, size: int, beta: float, now_s: float, *, unique: bool) -> Drawn:
         """Draw ``size`` experiences; none from an empty table. O(size·log slots), whatever the capacity.
 
         Raises InvalidRequestError when unique draws exceed the number of experiences.
         """
-        with self._lock:
+        with self.lock:
             self._rebase_if_needed(now_s)
             totals = self._tree.totals()
             count = round(totals[_COUNT])

@@ -1,7 +1,7 @@
 """Where FAISS runs. One engine per process decides between GPU and CPU, once, and says why.
 
-A GPU index is touched (copied, searched, freed) by one thread only: FAISS's GPU indexes are not safe for concurrent use,
-not even for reading. CPU indexes may be searched by any number of threads.
+A GPU index is touched (copied, searched, freed) by one thread only: FAISS's GPU indexes are not safe for concurrent
+use, not even for reading. CPU indexes may be searched by any number of threads.
 """
 
 from __future__ import annotations

@@ -76,8 +76,8 @@ def read_manifest(indexes: Path, generation: int) -> tuple[Manifest, str]:
 def load(engine: Engine, indexes: Path, pointer: Pointer, dimension: int, metric: str) -> MainIndex:
     """Load the generation that the pointer names; raises RefusedGenerationError unless every check holds.
 
-    Checked are the manifest's and all files' SHA-256, shape and counts; the canaries are then searched, which also warms
-    the index.
+    Checked are the manifest's and all files' SHA-256, shape and counts; the canaries are then searched, which also
+    warms the index.
     """
     manifest, digest = read_manifest(indexes, pointer.generation)
     folder = indexes / generation_name(pointer.generation)

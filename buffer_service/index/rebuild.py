@@ -46,8 +46,8 @@ class RebuildRequest:
 def rebuild(request: RebuildRequest, pointer: PointerStore, clock: Callable[[], float] = time.time) -> Pointer:
     """Build the generation, publish it and move the pointer to it; returns the pointer as it is then.
 
-    Raises UnusableExportError when a retry would fail again, OSError and PointerConflictError otherwise; the generations
-    that are there and the pointer are as before then. A pointer that has gone further meanwhile is left alone.
+    Raises UnusableExportError when a retry would fail again, OSError and PointerConflictError otherwise; the
+    generations that are there and the pointer are as before then. A pointer that has gone further is left alone.
     """
     started = clock()
     export = read_export(request.export)

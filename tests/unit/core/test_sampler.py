@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from buffer_service.core import Experience, ExperienceBuffer
 from buffer_service.core.priority import initial_priority
 from buffer_service.core.sampler import Sampler
 from buffer_service.errors import InvalidRequestError
-from buffer_service.settings import SamplingSettings
+from buffer_service.settings import (
+    EmbeddingSettings,
+    RebuildSettings,
+    SamplingSettings,
+    Settings,
+)
+from buffer_service.storage.group import Group
 from buffer_service.storage.table import Row, Table
 
 DAY_S = 86_400.0
@@ -155,3 +165,27 @@ def test_a_new_experience_weighs_its_initial_priority() -> None:
 
     assert row is not None
     assert sampler.weight_of(row, 1000.0) == pytest.approx(0.3)
+
+
+def test_a_draw_in_the_midst_of_a_removal_sees_only_live_experiences(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Table and tree change together: a draw that comes between the two waits."""
+    settings = Settings(embedding=EmbeddingSettings(dimension=2), rebuild=RebuildSettings(mode="off"))
+    drawn: list[int] = []
+    with ExperienceBuffer.open(tmp_path, settings) as buffer:
+        buffer.append([Experience(confidence=0.5, visual=[1.0, 0.0]), Experience(confidence=0.5, visual=[0.0, 1.0])])
+        drawer = threading.Thread(target=lambda: drawn.extend(buffer.sample(64).ids.tolist()))
+        publish = Group.publish
+
+        def publish_and_let_others_run(group: Group) -> list[str]:
+            forgotten = publish(group)
+            drawer.start()
+            drawer.join(timeout=0.2)
+            return forgotten
+
+        monkeypatch.setattr(Group, "publish", publish_and_let_others_run)
+        buffer.remove(1)
+        drawer.join()
+
+    assert set(drawn) == {2}
