@@ -1,0 +1,187 @@
+"""The client for asyncio: the same as ``BufferClient``, awaited; for use in one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+import numpy.typing as npt
+
+from buffer_client import calls
+from buffer_client.endpoint import Endpoint, as_list, failure_of, response_of
+from buffer_client.errors import ClientError
+from buffer_client.models import (
+    AppendResult,
+    Experience,
+    ExperiencePage,
+    ExportResult,
+    SampleBatch,
+    SearchResult,
+    StoredExperience,
+    UpdateStatus,
+    Vector,
+)
+from buffer_client.retry import Answer, RetryPolicy, Send, Step
+from buffer_client.wire import Call
+from buffer_service.contract.pointer import Pointer
+from buffer_service.contract.status import ServiceStatus
+
+T = TypeVar("T")
+
+
+class AsyncBufferClient:
+    """A buffer service, reached over HTTP from an event loop.
+
+    ``url`` is the root of the service, ``timeout_s`` bounds one attempt, ``deadline_s`` a call with all its attempts
+    and waits. ``on_retry`` hears of each error that is retried. Every method raises errors of the tree in
+    ``buffer_client.errors``.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        timeout_s: float = 10.0,
+        deadline_s: float = 30.0,
+        retries: int = 5,
+        on_retry: Callable[[ClientError], None] | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        policy = RetryPolicy(timeout_s=timeout_s, deadline_s=deadline_s, retries=retries)
+        self._endpoint = Endpoint(url, token, policy, on_retry)
+        self._http = httpx.AsyncClient(transport=transport)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections; the client cannot be used afterwards."""
+        await self._http.aclose()
+
+    @property
+    def sequence(self) -> int:
+        """Highest sequence acknowledged to this client: what its searches ask to see."""
+        return self._endpoint.sequence
+
+    async def append(self, experiences: Experience | Sequence[Experience]) -> AppendResult:
+        """Append one experience or many, in one commit: when this returns, all are durable, on an error none is."""
+        result = await self._run(calls.append(as_list(experiences)))
+        self._endpoint.acknowledge(result.sequence)
+        return result
+
+    async def search(
+        self,
+        vectors: Vector | None = None,
+        *,
+        visual: Vector | None = None,
+        text: Vector | None = None,
+        k: int = 10,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the contract's name
+        include_experience: bool = False,
+        min_sequence: int | None = None,
+    ) -> SearchResult:
+        """Find the ``k`` nearest to each row of ``vectors``, or to one query of ``visual`` and ``text`` fused.
+
+        Sees at least all that this client was acknowledged, or what ``min_sequence`` says (0 asks for nothing).
+        ``filter`` names metadata that must be
+        equal, or be one of a list.
+        """
+        call = calls.search(
+            vectors,
+            visual=visual,
+            text=text,
+            k=k,
+            where=filter,
+            include_experience=include_experience,
+            min_sequence=self._endpoint.min_sequence(min_sequence),
+        )
+        return await self._run(call)
+
+    async def get(self, experience: int) -> StoredExperience:
+        """Return one experience with its vector; raises UnknownExperienceError or EvictedExperienceError."""
+        return await self._run(calls.get(experience))
+
+    async def remove(self, experience: int) -> None:
+        """Remove one experience, durably; raises UnknownExperienceError or EvictedExperienceError."""
+        self._endpoint.acknowledge(await self._run(calls.remove(experience)))
+
+    async def page(self, cursor: int = 0, limit: int = 100) -> ExperiencePage:
+        """Return up to ``limit`` experiences in FIFO order, those with ids from ``cursor`` on."""
+        return await self._run(calls.page(cursor, limit))
+
+    async def experiences(self, cursor: int = 0, limit: int = 100) -> AsyncIterator[StoredExperience]:
+        """Walk through the experiences with ids from ``cursor`` on in FIFO order, ``limit`` to a request.
+
+        What is appended during the walk is met at its end.
+        """
+        following: int | None = cursor
+        while following is not None:
+            page = await self.page(following, limit)
+            for experience in page.experiences:
+                yield experience
+            following = page.next_cursor
+
+    async def sample(
+        self, size: int, *, beta: float | None = None, unique: bool = False, include_experience: bool = False
+    ) -> SampleBatch:
+        """Draw ``size`` experiences by priority; ``beta`` is the exponent of the importance weights."""
+        return await self._run(calls.sample(size, beta=beta, unique=unique, include_experience=include_experience))
+
+    async def update_priorities(
+        self, ids: npt.ArrayLike, priorities: npt.ArrayLike, sequences: npt.ArrayLike | None = None
+    ) -> list[UpdateStatus]:
+        """Set priorities, durably; with ``sequences``, those of the sample, only where nothing newer was set.
+
+        Not repeated after OutcomeUnknownError, because the repetition would be told ``stale`` by its own first attempt.
+        """
+        return await self._run(calls.update_priorities(ids, priorities, sequences))
+
+    async def report_outcomes(
+        self, ids: npt.ArrayLike, successes: npt.ArrayLike, request_id: str | None = None
+    ) -> list[UpdateStatus]:
+        """Count for each id whether it helped, durably and once per ``request_id``, which is generated where absent."""
+        return await self._run(calls.report_outcomes(ids, successes, request_id))
+
+    async def status(self) -> ServiceStatus:
+        """Return the state of the service."""
+        return await self._run(calls.status())
+
+    async def export(self) -> ExportResult:
+        """Write what changed since the last export for the next rebuild; needs the scope admin."""
+        return await self._run(calls.export())
+
+    async def rollback(self, generation: int | None = None) -> Pointer:
+        """Point back to an older generation that is still kept, by default the one before; needs the scope admin.
+
+        Raises ConflictError where there is none, or where an operator moves the pointer.
+        """
+        return await self._run(calls.rollback(generation))
+
+    async def _run(self, call: Call[T]) -> T:
+        steps = self._endpoint.steps(call)
+        answer: Answer = None
+        while True:
+            try:
+                step = steps.send(answer)
+            except StopIteration as done:
+                result: T = done.value
+                return result
+            answer = await self._perform(step)
+
+    async def _perform(self, step: Step) -> Answer:
+        if not isinstance(step, Send):
+            await asyncio.sleep(step.seconds)
+            return None
+        try:
+            return response_of(await self._http.send(self._endpoint.request(step)))
+        except httpx.TransportError as error:
+            return failure_of(error)

@@ -1,0 +1,167 @@
+"""The HTTP contract, one function per endpoint: arguments → ``Call``. Shared by the sync and the async client.
+
+Searches that want only ids and scores travel as raw float32. All other bodies are MessagePack, with a vector as a
+``bin`` of little-endian float32; answers are MessagePack where the service offers it, else JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from buffer_client import answers
+from buffer_client.models import (
+    AppendResult,
+    Experience,
+    ExperiencePage,
+    ExportResult,
+    SampleBatch,
+    SearchResult,
+    StoredExperience,
+    UpdateStatus,
+    Vector,
+)
+from buffer_client.wire import OCTETS, Call, Repeat, Request, matrix, post, vector
+from buffer_service.contract.pointer import Pointer
+from buffer_service.contract.status import ServiceStatus
+
+
+def append(experiences: Sequence[Experience]) -> Call[AppendResult]:
+    """POST /v1/experiences. Safe to repeat, because each experience carries its client_id."""
+    request = post("/v1/experiences", {"experiences": [_experience(item) for item in experiences]})
+    return Call(request, Repeat.IDEMPOTENT, partial(answers.append, count=len(experiences)))
+
+
+def _experience(item: Experience) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "client_id": item.client_id,
+        "confidence": float(item.confidence),
+        "visual": None if item.visual is None else vector(item.visual).tobytes(),
+        "text": None if item.text is None else vector(item.text).tobytes(),
+        "question": item.question,
+        "answer": item.answer,
+        "image_uri": item.image_uri,
+        "trajectory": None if item.trajectory is None else list(item.trajectory),
+        "rewards": None if item.rewards is None else [float(value) for value in item.rewards],
+        "reward": None if item.reward is None else float(item.reward),
+        "metadata": None if item.metadata is None else dict(item.metadata),
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def search(
+    vectors: Vector | None,
+    *,
+    visual: Vector | None,
+    text: Vector | None,
+    k: int,
+    where: Mapping[str, Any] | None,
+    include_experience: bool,
+    min_sequence: int,
+) -> Call[SearchResult]:
+    """POST /v1/search; raises ValueError unless either ``vectors`` or a modality is given."""
+    if (vectors is None) == (visual is None and text is None):
+        raise ValueError("a search needs either vectors, or visual, text or both")
+    if vectors is not None and where is None and not include_experience:
+        return _search_raw(matrix(vectors), k, min_sequence)
+    fields: dict[str, Any] = {"k": k}
+    count = 1
+    if vectors is not None:
+        rows = matrix(vectors)
+        count = len(rows)
+        fields["vectors"] = rows.tolist()
+    if visual is not None:
+        fields["visual"] = vector(visual).tobytes()
+    if text is not None:
+        fields["text"] = vector(text).tobytes()
+    if where is not None:
+        fields["filter"] = dict(where)
+    if include_experience:
+        fields["include"] = ["experience"]
+    if min_sequence:
+        fields["min_sequence"] = min_sequence
+    parse = partial(answers.search, count=count, k=k, include_experience=include_experience)
+    return Call(post("/v1/search", fields), Repeat.READ, parse)
+
+
+def _search_raw(rows: npt.NDArray[np.float32], k: int, min_sequence: int) -> Call[SearchResult]:
+    query = {"k": str(k)}
+    if min_sequence:
+        query["min_sequence"] = str(min_sequence)
+    request = Request("POST", "/v1/search", rows.tobytes(), OCTETS, query)
+    return Call(request, Repeat.READ, partial(answers.search_raw, count=len(rows), k=k))
+
+
+def get(experience: int) -> Call[StoredExperience]:
+    """GET /v1/experiences/{id}."""
+    return Call(Request("GET", f"/v1/experiences/{experience:d}"), Repeat.READ, answers.experience)
+
+
+def remove(experience: int) -> Call[int]:
+    """DELETE /v1/experiences/{id}. A repetition would be told that the experience is gone."""
+    return Call(Request("DELETE", f"/v1/experiences/{experience:d}"), Repeat.ONCE, answers.removed)
+
+
+def page(cursor: int, limit: int) -> Call[ExperiencePage]:
+    """GET /v1/experiences."""
+    query = {"cursor": str(cursor), "limit": str(limit)}
+    return Call(Request("GET", "/v1/experiences", query=query), Repeat.READ, answers.page)
+
+
+def sample(size: int, *, beta: float | None, unique: bool, include_experience: bool) -> Call[SampleBatch]:
+    """POST /v1/sample."""
+    fields: dict[str, Any] = {"size": size, "unique": unique}
+    if beta is not None:
+        fields["beta"] = beta
+    if include_experience:
+        fields["include"] = ["experience"]
+    parse = partial(answers.sample, include_experience=include_experience)
+    return Call(post("/v1/sample", fields), Repeat.READ, parse)
+
+
+def update_priorities(
+    ids: npt.ArrayLike, priorities: npt.ArrayLike, sequences: npt.ArrayLike | None
+) -> Call[list[UpdateStatus]]:
+    """POST /v1/priorities. A repetition would find the sequences that it itself made stale."""
+    columns = [_column(ids, np.int64), _column(priorities, np.float64)]
+    names = ["id", "priority"]
+    if sequences is not None:
+        columns.append(_column(sequences, np.int64))
+        names.append("sequence")
+    updates = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    request = post("/v1/priorities", {"updates": updates})
+    return Call(request, Repeat.ONCE, partial(answers.statuses, count=len(updates)))
+
+
+def report_outcomes(ids: npt.ArrayLike, successes: npt.ArrayLike, request_id: str | None) -> Call[list[UpdateStatus]]:
+    """POST /v1/outcomes. Safe to repeat, because it carries a request_id."""
+    pairs = zip(_column(ids, np.int64), _column(successes, np.bool_), strict=True)
+    outcomes = [{"id": experience, "success": success} for experience, success in pairs]
+    request = post("/v1/outcomes", {"request_id": request_id or uuid4().hex, "outcomes": outcomes})
+    return Call(request, Repeat.IDEMPOTENT, partial(answers.statuses, count=len(outcomes)))
+
+
+def _column(values: npt.ArrayLike, dtype: type[np.generic]) -> list[Any]:
+    return np.atleast_1d(np.asarray(values, dtype=dtype)).ravel().tolist()
+
+
+def status() -> Call[ServiceStatus]:
+    """GET /v1/status."""
+    return Call(Request("GET", "/v1/status"), Repeat.READ, answers.status)
+
+
+def export() -> Call[ExportResult]:
+    """POST /v1/admin/export. A repetition finds nothing new to write."""
+    return Call(Request("POST", "/v1/admin/export"), Repeat.IDEMPOTENT, answers.export)
+
+
+def rollback(generation: int | None) -> Call[Pointer]:
+    """POST /v1/admin/rollback."""
+    request = Request("POST", "/v1/admin/rollback", msgspec.json.encode({"generation": generation}))
+    return Call(request, Repeat.ONCE, answers.rollback)

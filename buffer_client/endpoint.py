@@ -1,0 +1,92 @@
+"""What both clients have in common: address, credentials, bounds, and the sequence for read-your-writes.
+
+Safe for use from several threads: all is fixed at construction but the acknowledged sequence, which is guarded by a
+lock.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Generator, Sequence
+from threading import Lock
+from typing import TypeVar
+
+import httpx
+
+from buffer_client.errors import ClientError
+from buffer_client.models import Experience
+from buffer_client.retry import Answer, Failure, RetryPolicy, Send, Step, exchange
+from buffer_client.wire import ACCEPT, Call, Response
+
+T = TypeVar("T")
+
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+
+
+class Endpoint:
+    """One buffer service as a client sees it. ``url`` is that of the service's root."""
+
+    def __init__(
+        self, url: str, token: str | None, policy: RetryPolicy, on_retry: Callable[[ClientError], None] | None
+    ) -> None:
+        self.url = url.rstrip("/")
+        self.policy = policy
+        self.headers = {"accept": ACCEPT, "user-agent": "experience-buffer-client"}
+        if token:
+            self.headers["authorization"] = f"Bearer {token}"
+        self._on_retry = on_retry or _ignore
+        self._lock = Lock()
+        self._sequence = 0
+
+    @property
+    def sequence(self) -> int:
+        """Highest sequence that an append or a removal was acknowledged with; 0 before the first."""
+        with self._lock:
+            return self._sequence
+
+    def acknowledge(self, sequence: int) -> None:
+        """Remember a sequence that a write was acknowledged with."""
+        with self._lock:
+            self._sequence = max(self._sequence, sequence)
+
+    def min_sequence(self, given: int | None) -> int:
+        """Return what a search has to ask for: the caller's choice, else all that was acknowledged."""
+        return self.sequence if given is None else given
+
+    def steps(self, call: Call[T]) -> Generator[Step, Answer, T]:
+        """Return the exchange of one call with the real clock."""
+        return exchange(call, self.policy, time.monotonic, random.random, self._on_retry)
+
+    def request(self, step: Send) -> httpx.Request:
+        """Return what httpx has to send; the body is bytes, so that either client can send it."""
+        request = step.request
+        headers = {**self.headers, "content-type": request.content_type} if request.body else self.headers
+        return httpx.Request(
+            request.method,
+            self.url + request.path,
+            params=dict(request.query),
+            headers=headers,
+            content=request.body,
+            extensions={"timeout": httpx.Timeout(step.timeout_s).as_dict()},
+        )
+
+
+def response_of(response: httpx.Response) -> Response:
+    """Return the response as a value; httpx lower-cases header names."""
+    return Response(response.status_code, dict(response.headers), response.content)
+
+
+def failure_of(error: httpx.TransportError) -> Failure:
+    """Return why there was no response."""
+    name = type(error).__name__
+    return Failure(detail=f"{name}: {error}" if str(error) else name, sent=not isinstance(error, _NOT_SENT))
+
+
+def as_list(experiences: Experience | Sequence[Experience]) -> Sequence[Experience]:
+    """Return one experience as a list of one."""
+    return [experiences] if isinstance(experiences, Experience) else experiences
+
+
+def _ignore(error: ClientError) -> None:
+    del error

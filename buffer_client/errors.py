@@ -1,0 +1,189 @@
+"""Every error that the client raises, ordered by what the caller does next.
+
+ClientError
+├── RejectedError               mend the request; nothing was done
+│   ├── InvalidRequestError     422: a field is missing, unknown, of the wrong type or out of range
+│   ├── TooLargeError           413: send less at a time
+│   ├── ConflictError           409: client_id or request_id was used with another content
+│   ├── UnauthorizedError       401: give a token
+│   ├── ForbiddenError          403: give a token of a wider scope
+│   ├── UnknownExperienceError  404: never given out
+│   └── EvictedExperienceError  410: existed once
+├── RetryLaterError             send the same again after ``retry_after_s``; nothing was done
+│   ├── OverloadedError         503: too many requests are waiting
+│   ├── BacklogError            429: rebuilds have fallen behind
+│   ├── SequenceTimeoutError    503: ``min_sequence`` was not reached in time
+│   ├── StorageFullError        507: the disk or the store is full
+│   └── UnreachableError        no answer, and nothing can have been changed
+├── OutcomeUnknownError         send the same again, with the same client_id or request_id
+└── ServerFaultError            an operator has to look: the service cannot go on, or broke the contract
+    ├── StoreUnusableError      503: the store is locked, corrupt or of another format
+    └── ProtocolError           the answer is not what the contract says
+
+The client retries by itself what is safe to retry, so RetryLaterError and OutcomeUnknownError mean that the retries
+were used up too. Each error carries the fields of the problem document (RFC 9457) that it was made from.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """A problem document. Fields that the server left out are empty, ``status`` is then that of the response."""
+
+    type: str = "about:blank"
+    title: str = ""
+    status: int = 0
+    detail: str = ""
+    code: str = ""
+
+
+class ClientError(Exception):
+    """Base of every error of the client. ``str(error)`` is a sentence; the other fields are for programs."""
+
+    def __init__(self, problem: Problem, retry_after_s: float | None = None) -> None:
+        super().__init__(problem.detail or problem.title or f"the service answered {problem.status}")
+        self.problem: Final = problem
+        self.retry_after_s: Final = retry_after_s
+
+    @property
+    def status(self) -> int:
+        """HTTP status; 0 where there was no answer."""
+        return self.problem.status
+
+    @property
+    def code(self) -> str:
+        """The service's name for the error, stable across versions; empty where there was no answer."""
+        return self.problem.code
+
+    @property
+    def title(self) -> str:
+        """The kind of error in a few words."""
+        return self.problem.title
+
+    @property
+    def type(self) -> str:
+        """URI of the kind of error."""
+        return self.problem.type
+
+    @property
+    def detail(self) -> str:
+        """What was wrong with this very request."""
+        return self.problem.detail
+
+
+class RejectedError(ClientError):
+    """The request cannot be served as it is; nothing was done."""
+
+
+class InvalidRequestError(RejectedError):
+    """A field is missing, unknown, of the wrong type or out of range."""
+
+
+class TooLargeError(RejectedError):
+    """The body is longer than the service accepts."""
+
+
+class ConflictError(RejectedError):
+    """The client_id or request_id was used before with another content."""
+
+
+class UnauthorizedError(RejectedError):
+    """No token, or one that is not known."""
+
+
+class ForbiddenError(RejectedError):
+    """The token is known, its scope does not allow this."""
+
+
+class UnknownExperienceError(RejectedError):
+    """No experience was ever given this id."""
+
+
+class EvictedExperienceError(RejectedError):
+    """The experience existed and was evicted or removed."""
+
+
+class RetryLaterError(ClientError):
+    """Nothing was done; the same request can succeed later."""
+
+
+class OverloadedError(RetryLaterError):
+    """A bounded queue of the service is full."""
+
+
+class BacklogError(RetryLaterError):
+    """Index rebuilds have fallen behind, and the service hides nothing to go on."""
+
+
+class SequenceTimeoutError(RetryLaterError):
+    """The sequence number that the reader asked to see was not reached in time."""
+
+
+class StorageFullError(RetryLaterError):
+    """The disk or the store is full. Reads go on."""
+
+
+class UnreachableError(RetryLaterError):
+    """No answer came, and the request cannot have changed anything: it was not sent, or it was a read."""
+
+
+class OutcomeUnknownError(ClientError):
+    """The request may or may not have been carried out."""
+
+
+class ServerFaultError(ClientError):
+    """The service failed in a way that sending again does not mend."""
+
+
+class StoreUnusableError(ServerFaultError):
+    """The service cannot use its store."""
+
+
+class ProtocolError(ServerFaultError):
+    """The answer is not what the contract says: another version, or something in between that is not the service."""
+
+
+_BY_CODE: Final[dict[str, type[ClientError]]] = {
+    "rejected": RejectedError,
+    "invalid-request": InvalidRequestError,
+    "too-large": TooLargeError,
+    "conflict": ConflictError,
+    "unauthorized": UnauthorizedError,
+    "forbidden": ForbiddenError,
+    "unknown-experience": UnknownExperienceError,
+    "evicted-experience": EvictedExperienceError,
+    "retry-later": RetryLaterError,
+    "overloaded": OverloadedError,
+    "backlog": BacklogError,
+    "sequence-not-reached": SequenceTimeoutError,
+    "storage-full": StorageFullError,
+    "outcome-unknown": OutcomeUnknownError,
+    "fatal": StoreUnusableError,
+    "store-locked": StoreUnusableError,
+    "corrupt-store": StoreUnusableError,
+    "incompatible-store": StoreUnusableError,
+}
+
+_BY_STATUS: Final[dict[int, type[ClientError]]] = {
+    401: UnauthorizedError,
+    403: ForbiddenError,
+    413: TooLargeError,
+    429: RetryLaterError,
+    502: OutcomeUnknownError,
+    503: RetryLaterError,
+    504: OutcomeUnknownError,
+    507: StorageFullError,
+}
+"""For answers without a code: those of a proxy, which may (502, 504) or may not (503) have passed the request on."""
+
+
+def error_class(status: int, code: str) -> type[ClientError]:
+    """Return the class for an answer: by its code, else by its status, else by the hundred of its status."""
+    known = _BY_CODE.get(code) or _BY_STATUS.get(status)
+    if known is not None:
+        return known
+    return RejectedError if 400 <= status < 500 else ServerFaultError  # noqa: PLR2004 - the 4xx range

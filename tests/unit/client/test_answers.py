@@ -1,0 +1,142 @@
+"""How answers are read: every field where it belongs, and ProtocolError for what is not an answer of the service."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+
+from buffer_client import UpdateStatus, answers, calls
+from buffer_client.errors import ProtocolError
+from buffer_client.wire import Response, read
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    """Return a response with a JSON body."""
+    return Response(status, {"content-type": "application/json"}, msgspec.json.encode(value))
+
+
+def updates(*statuses: str) -> Response:
+    """Return the answer to an update of as many ids."""
+    return json_response({"results": [{"id": place, "status": status} for place, status in enumerate(statuses)]})
+
+
+def raw_response(ids: list[int], scores: list[float]) -> Response:
+    """Return the raw answer to a search."""
+    body = np.array(ids, "<i8").tobytes() + np.array(scores, "<f4").tobytes()
+    return Response(200, {"x-sequence": "12", "x-generation": "3"}, body)
+
+
+def test_appended_ids_are_int64_in_the_order_given() -> None:
+    """One id per experience."""
+    result = answers.append(json_response({"ids": [8, 7], "sequence": 21}, 201), count=2)
+
+    assert result.ids.dtype == np.int64
+    assert result.ids.tolist() == [8, 7]
+    assert result.sequence == 21
+
+
+def test_a_raw_search_is_cut_into_rows_of_k() -> None:
+    """Ids come first, then scores; sequence and generation are headers."""
+    result = answers.search_raw(raw_response([1, 2, 3, -1], [0.9, 0.8, 0.7, 0.0]), count=2, k=2)
+
+    assert result.ids.tolist() == [[1, 2], [3, -1]]
+    np.testing.assert_array_equal(result.scores, np.array([[0.9, 0.8], [0.7, np.nan]], np.float32))
+    assert (result.sequence, result.generation, result.experiences) == (12, 3, None)
+
+
+def test_a_json_search_is_padded_like_a_raw_one() -> None:
+    """Fewer neighbours than k leave -1 and NaN, in either form."""
+    found = {"results": [[{"id": 5, "score": 0.5}], []], "sequence": 1, "generation": 0}
+
+    result = answers.search(json_response(found), count=2, k=2, include_experience=False)
+
+    assert result.ids.tolist() == [[5, -1], [-1, -1]]
+    np.testing.assert_array_equal(result.scores, np.array([[0.5, np.nan], [np.nan, np.nan]], np.float32))
+
+
+def test_neighbours_come_with_their_experiences() -> None:
+    """They stand in the order of the ids."""
+    hit = {"id": 5, "score": 0.5, "experience": {"id": 5, "metadata": {"label": 3}, "unknown": 1}}
+    found = {"results": [[hit]], "sequence": 1, "generation": 0}
+
+    result = answers.search(json_response(found), count=1, k=2, include_experience=True)
+
+    assert result.experiences is not None
+    assert [item.metadata for item in result.experiences[0]] == [{"label": 3}]
+
+
+def test_a_neighbour_that_left_meanwhile_is_left_out_where_experiences_were_asked_for() -> None:
+    """Ids, scores and experiences stay side by side."""
+    hits = [{"id": 4, "score": 0.9}, {"id": 5, "score": 0.5, "experience": {"id": 5}}]
+    found = {"results": [hits], "sequence": 1, "generation": 0}
+
+    result = answers.search(json_response(found), count=1, k=2, include_experience=True)
+
+    assert result.ids.tolist() == [[5, -1]]
+    assert result.scores[0, 0] == np.float32(0.5)
+    assert result.experiences is not None
+    assert [item.id for item in result.experiences[0]] == [5]
+
+
+def test_answers_are_read_by_their_content_type() -> None:
+    """MessagePack where the service offers it."""
+    packed = msgspec.msgpack.encode({"ids": [3], "sequence": 4})
+
+    result = answers.append(Response(201, {"content-type": "application/msgpack"}, packed), count=1)
+
+    assert result.ids.tolist() == [3]
+
+
+def test_a_sample_becomes_parallel_arrays() -> None:
+    """Each item's fields stand at the same position."""
+    items = [
+        {"id": 4, "probability": 0.25, "weight": 1.0, "sequence": 9},
+        {"id": 6, "probability": 0.75, "weight": 0.5, "sequence": 8},
+    ]
+
+    batch = answers.sample(json_response({"items": items, "table_size": 2}), include_experience=False)
+
+    assert len(batch) == 2
+    assert batch.ids.tolist() == [4, 6]
+    assert batch.probabilities.tolist() == [0.25, 0.75]
+    assert batch.weights.tolist() == [1.0, 0.5]
+    assert batch.sequences.tolist() == [9, 8]
+    assert (batch.table_size, batch.experiences) == (2, None)
+
+
+def test_the_last_page_has_no_cursor() -> None:
+    """Absent and null mean the same."""
+    assert answers.page(json_response({"experiences": [{"id": 4}], "next_cursor": 17})).next_cursor == 17
+    assert answers.page(json_response({"experiences": [], "next_cursor": None})).next_cursor is None
+    assert answers.page(json_response({"experiences": []})).next_cursor is None
+
+
+def test_statuses_are_typed() -> None:
+    """A status that is not known is no answer of this contract."""
+    assert answers.statuses(updates("applied", "stale"), count=2) == [
+        UpdateStatus.APPLIED,
+        UpdateStatus.STALE,
+    ]
+    with pytest.raises(ProtocolError):
+        answers.statuses(updates("perhaps"), count=1)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: answers.append(json_response({"ids": [1], "sequence": 1}), count=2),
+        lambda: answers.append(Response(200, {}, b"<html>"), count=1),
+        lambda: answers.search_raw(raw_response([1], [0.1]), count=2, k=1),
+        lambda: answers.search_raw(Response(200, {}, bytes(12)), count=1, k=1),
+        lambda: answers.search(
+            json_response({"results": [], "sequence": 1, "generation": 1}), count=1, k=1, include_experience=False
+        ),
+        lambda: answers.statuses(updates(), count=1),
+        lambda: read(calls.get(1), Response(302, {"location": "/login"}, b"")),
+    ],
+)
+def test_an_answer_that_does_not_fit_the_request_is_a_protocol_error(call: object) -> None:
+    """Too few, too many, unreadable, without headers, or from somewhere else."""
+    with pytest.raises(ProtocolError):
+        call()  # type: ignore[operator]
