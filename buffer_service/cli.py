@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from buffer_service.settings import InvalidSettingsError, Settings, load_settings
+from buffer_service.settings import InvalidSettingsError, load_settings
 
 log = logging.getLogger(__name__)
 
@@ -76,18 +76,13 @@ def _serve(given: argparse.Namespace) -> int:
     from buffer_service.api.server import serve  # noqa: PLC0415 - other commands start without it
     from buffer_service.errors import FatalError  # noqa: PLC0415
 
-    settings = _with_address(load_settings(given.config), given.host, given.port)
+    settings = load_settings(given.config).at(given.host, given.port)
     try:
         serve(given.data, settings)
     except (FatalError, OSError) as error:
         sys.stderr.write(f"xbuf: {error}\n")
         return CANNOT_START
     return 0
-
-
-def _with_address(settings: Settings, host: str | None, port: int | None) -> Settings:
-    address = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    return settings.model_copy(update={"server": settings.server.model_copy(update=address)})
 
 
 def _rebuild(given: argparse.Namespace) -> int:

@@ -173,6 +173,15 @@ class Settings(BaseSettings):
         del settings_cls, dotenv_settings, file_secret_settings
         return env_settings, init_settings
 
+    def at(self, host: str | None, port: int | None) -> Settings:
+        """Return these settings with another address to listen on, as far as one is given."""
+        given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+        try:
+            server = ServerSettings(**{**self.server.model_dump(), **given})
+        except ValidationError as error:
+            raise InvalidSettingsError(_sentences(error, "server.")) from error
+        return self.model_copy(update={"server": server})
+
 
 def known_settings() -> dict[str, list[str]]:
     """Return the fields of each group."""
@@ -192,8 +201,12 @@ def load_settings(config: Path | None = None) -> Settings:
     try:
         return Settings(**content)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_url=False)]
-        raise InvalidSettingsError("\n".join(lines)) from error
+        raise InvalidSettingsError(_sentences(error)) from error
+
+
+def _sentences(error: ValidationError, prefix: str = "") -> str:
+    places = [(".".join(map(str, item["loc"])), item["msg"]) for item in error.errors(include_url=False)]
+    return "\n".join(f"{prefix}{place}: {message}" for place, message in places)
 
 
 def _read(config: Path) -> dict[str, Any]:

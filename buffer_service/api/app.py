@@ -27,7 +27,7 @@ class Api:
 
     def __init__(self, buffer: ExperienceBuffer, operations: Application | None) -> None:
         self._buffer = buffer
-        self.tokens = Tokens(buffer.settings.auth.tokens_dir)
+        self._tokens = Tokens(buffer.settings.auth.tokens_dir)
         self.metrics = Metrics(buffer)
         self._hot = HotPaths(buffer)
         self._routes = build_routes(buffer, self._hot)
@@ -48,7 +48,7 @@ class Api:
             return
         if path.startswith("/v1/"):
             try:
-                self.tokens.require(header(scope, b"authorization"), scope_needed(scope["method"], path))
+                self._tokens.require(header(scope, b"authorization"), scope_needed(scope["method"], path))
             except ExperienceBufferError as error:
                 await send_answer(send, problem(error))
                 return

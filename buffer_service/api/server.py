@@ -16,6 +16,7 @@ import uvicorn
 import uvloop
 
 from buffer_service.api.app import Api, Operations
+from buffer_service.api.auth import Tokens
 from buffer_service.core.buffer import ExperienceBuffer
 from buffer_service.settings import InvalidSettingsError, Settings
 
@@ -31,6 +32,11 @@ def serve(folder: Path, settings: Settings) -> None:
 
     Raises InvalidSettingsError, FatalError (see buffer_service.errors) and OSError when it cannot start.
     """
+    if not _is_loopback(settings.server.host) and not Tokens(settings.auth.tokens_dir).any_configured:
+        raise InvalidSettingsError(
+            f"server.host is {settings.server.host}: listening beyond loopback needs tokens; set auth.tokens_dir "
+            "to a folder with the files read, write and admin"
+        )
     sockets = [_bind(settings.server.host, settings.server.port)]
     if settings.server.operations_port is not None:
         sockets.append(_bind(settings.server.host, settings.server.operations_port))
@@ -38,11 +44,6 @@ def serve(folder: Path, settings: Settings) -> None:
         operations = Operations(buffer)
         api = Api(buffer, operations if len(sockets) == 1 else None)
         operations.metrics = api.metrics
-        if not _is_loopback(settings.server.host) and not api.tokens.any_configured:
-            raise InvalidSettingsError(
-                f"server.host is {settings.server.host}: listening beyond loopback needs tokens; set auth.tokens_dir "
-                "to a folder with the files read, write and admin"
-            )
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(_run([api, operations], sockets))
