@@ -1,0 +1,40 @@
+"""Every error of the operator, ordered by what the caller does next.
+
+OperatorError
+├── RetryError            come back later, with back-off
+│   ├── UnavailableError  the API server or a pod did not answer, or asked for patience
+│   ├── ChangedError      the world moved between reading and writing: observe again
+│   ├── ExportFailedError the pod could not export, so there is nothing to rebuild from
+│   └── VisitFailedError  a visit was cut short; what is known about it is in the status
+└── RefusedError          the API server understood and refused: a person has to change something
+"""
+
+from __future__ import annotations
+
+
+class OperatorError(Exception):
+    """Base of what can go wrong while reconciling. ``str(error)`` is a sentence for a condition."""
+
+
+class RetryError(OperatorError):
+    """Nothing is wrong with what was asked; the same may succeed later."""
+
+
+class UnavailableError(RetryError):
+    """The other side did not answer in time, failed, or is overloaded."""
+
+
+class ChangedError(RetryError):
+    """What was read is no longer what is there."""
+
+
+class ExportFailedError(RetryError):
+    """The pod could not export, or there is no experience to build an index from."""
+
+
+class VisitFailedError(RetryError):
+    """The visit of a buffer was cut short."""
+
+
+class RefusedError(OperatorError):
+    """Validation, admission, quota or permissions refuse this; repeating it changes nothing."""

@@ -1,0 +1,48 @@
+"""Labels and annotations by which the operator finds its objects again, each spelled here only."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+from buffer_service.contract import names
+
+BUFFER: Final = f"{names.API_GROUP}/buffer"
+"""Label: the buffer that an object belongs to. Every object that is created carries it."""
+GENERATION: Final = f"{names.API_GROUP}/generation"
+"""Label of a rebuild Job: the generation that it builds."""
+LAST_GENERATION: Final = f"{names.API_GROUP}/last-generation"
+"""Annotation of a volume claim: the highest generation that a rebuild was started for. It outlives the buffer, as the
+generations on the volume do."""
+APPLIED: Final = f"{names.API_GROUP}/applied"
+"""Annotation: digest of the manifest that was applied last."""
+POINTER_REVISION: Final = f"{names.API_GROUP}/pointer-revision"
+"""Annotation of a pod: changing it makes the kubelet refresh the mounted pointer at once."""
+COMPONENT: Final = "app.kubernetes.io/component"
+
+
+class Component(StrEnum):
+    """What an object is a part of."""
+
+    BUFFER = "buffer"
+    REBUILD = "rebuild"
+
+
+def selector_of(buffer: str) -> str:
+    """Return the label selector of everything that belongs to the buffer."""
+    return f"{BUFFER}={buffer}"
+
+
+def selection(buffer: str, component: Component) -> dict[str, str]:
+    """Return the labels by which Services, StatefulSets and affinities choose pods; never to be changed."""
+    return {BUFFER: buffer, COMPONENT: str(component)}
+
+
+def labels_of(buffer: str, component: Component) -> dict[str, str]:
+    """Return the labels of an object of the buffer."""
+    return {
+        "app.kubernetes.io/name": "experience-buffer",
+        "app.kubernetes.io/instance": buffer,
+        "app.kubernetes.io/managed-by": "experience-buffer-operator",
+        **selection(buffer, component),
+    }
