@@ -1,0 +1,92 @@
+"""The interface of a durable store.
+
+An adapter promises, whatever happens to process, disk or power:
+
+* a group is wholly there or wholly absent after recovery, and groups are there in order, without gaps;
+* when ``commit`` has returned, the group is on stable storage;
+* one process at a time has the store open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from buffer_service.errors import IncompatibleStoreError
+from buffer_service.storage.group import Group
+from buffer_service.storage.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a store was made for; a store opened with another shape raises IncompatibleStoreError."""
+
+    dimension: int
+    metric: str
+
+
+def require_shape(path: Path, found: Shape, wanted: Shape) -> None:
+    """Raise IncompatibleStoreError, which names both, unless the shapes are the same."""
+    if found != wanted:
+        raise IncompatibleStoreError(
+            f"{path} was made for dimension {found.dimension} and metric {found.metric}, the settings ask for "
+            f"dimension {wanted.dimension} and metric {wanted.metric}; change the settings, or use another folder"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryReport:
+    """What recovery found, for the log and for ``xbuf verify``."""
+
+    replayed_operations: int
+    torn_bytes: int
+    """Bytes of an unfinished last group that were cut off and set aside; they were never acknowledged."""
+    seconds: float
+
+
+class Store(Protocol):
+    """A durable store. ``open`` is a class-level factory of each adapter: it takes the writer lock and recovers.
+
+    ``commit`` and ``close`` are called on the writer thread, ``payloads``, ``vectors`` and ``size_bytes`` on any
+    thread.
+    """
+
+    @property
+    def table(self) -> Table:
+        """The recovered state; from then on changed by ``Group.publish`` alone."""
+        ...
+
+    @property
+    def report(self) -> RecoveryReport:
+        """What recovery found."""
+        ...
+
+    def commit(self, group: Group) -> None:
+        """Make the group durable; called before ``group.publish()``, which the caller does next.
+
+        Raises StorageFullError when there is no space (nothing was written, the store stays usable),
+        OutcomeUnknownError when durability cannot be confirmed: from then on every commit raises it until the store
+        is opened again.
+        """
+        ...
+
+    def payloads(self, ids: Sequence[int]) -> list[bytes | None]:
+        """Return the payloads by id, None for those that are not live. Raises CorruptStoreError on a bad checksum."""
+        ...
+
+    def vectors(self, ids: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Return the ids that are live, in the given order, and their vectors, (n, dimension) float32 C-contiguous."""
+        ...
+
+    def size_bytes(self) -> int:
+        """Return the bytes that the store takes on disk."""
+        ...
+
+    def close(self) -> None:
+        """Release the store and its lock; nothing that was committed depends on it."""
+        ...

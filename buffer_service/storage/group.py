@@ -1,0 +1,157 @@
+"""A group: the operations that are committed together, and what they change; the one fold of the log into state.
+
+Planning, commit, publication and recovery all go through ``Group.apply``; nothing else knows what an operation means.
+Lives on the writer thread from its creation until ``publish``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from buffer_service.storage.operations import (
+    Append,
+    CountRetrievals,
+    Evict,
+    Operation,
+    Remove,
+    ReportOutcomes,
+    SetPriorities,
+    SwitchIndex,
+)
+from buffer_service.storage.table import Header, RequestAnswer, Row, Table
+
+
+@dataclass(slots=True)
+class Group:
+    """Changes on top of a table that do not touch it until they are published.
+
+    ``rows`` holds the new value of every row that was added or changed and is live at the end; ``dropped`` the ids
+    that were live in the table and are not any more; ``appended`` the appends whose row is live at the end, by id.
+    """
+
+    table: Table
+    header: Header
+    operations: list[Operation] = field(default_factory=list)
+    rows: dict[int, Row] = field(default_factory=dict)
+    dropped: set[int] = field(default_factory=set)
+    appended: dict[int, Append] = field(default_factory=dict)
+    requests: dict[str, RequestAnswer] = field(default_factory=dict)
+    client_ids: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def on(cls, table: Table) -> Group:
+        """Start an empty group on top of the table's present state."""
+        header = table.header
+        return cls(table, Header(header.sequence, header.next_id, header.generation, header.revision, header.watermark))
+
+    def row(self, experience: int) -> Row | None:
+        """Return the row as it is after the operations so far; changing it changes the group."""
+        if experience in self.rows:
+            return self.rows[experience]
+        if experience in self.dropped:
+            return None
+        return self.table.row(experience)
+
+    def live_count(self) -> int:
+        """Return the number of live experiences after the operations so far."""
+        return len(self.table) - len(self.dropped) + len(self.appended)
+
+    def id_of_client(self, client_id: str) -> int | None:
+        """Return the live experience that was appended under this client_id."""
+        experience = self.client_ids.get(client_id, self.table.client_ids.get(client_id))
+        return None if experience is None or self.row(experience) is None else experience
+
+    def request(self, request_id: str) -> RequestAnswer | None:
+        """Return what was answered to this request_id."""
+        return self.requests.get(request_id, self.table.requests.get(request_id))
+
+    def apply(self, operation: Operation) -> None:
+        """Fold one operation, whose sequence must follow the last one's."""
+        if operation.sequence != self.header.sequence + 1:
+            raise ValueError(f"operation {operation.sequence} does not follow {self.header.sequence}")
+        self.header.sequence = operation.sequence
+        self.operations.append(operation)
+        match operation:
+            case Append():
+                self._append(operation)
+            case Evict() | Remove():
+                self._drop(operation.id)
+            case SetPriorities():
+                self._set_priorities(operation)
+            case ReportOutcomes():
+                self._report_outcomes(operation)
+            case CountRetrievals():
+                self._count_retrievals(operation)
+            case SwitchIndex():
+                self.header.generation = operation.generation
+                self.header.revision = operation.revision
+                self.header.watermark = operation.watermark
+            case _:
+                assert_never(operation)
+
+    def move(self, experience: int, place: int) -> None:
+        """Note where the adapter keeps the record of a live experience."""
+        row = self._changed(experience)
+        if row is not None:
+            row.place = place
+
+    def publish(self) -> list[str]:
+        """Write the changes into the table; returns the request ids that it forgot. Call once, after the commit."""
+        for experience in self.dropped:
+            self.table.drop(experience)
+        for row in self.rows.values():
+            self.table.put(row)
+        self.table.header = self.header
+        return self.table.remember(self.requests.items())
+
+    def _append(self, operation: Append) -> None:
+        if operation.id != self.header.next_id:
+            raise ValueError(f"experience {operation.id} does not follow {self.header.next_id - 1}")
+        self.header.next_id += 1
+        self.rows[operation.id] = Row(
+            id=operation.id,
+            version=operation.sequence,
+            created_at=operation.created_at,
+            priority=operation.priority,
+            client_id=operation.client_id,
+            fingerprint=operation.fingerprint,
+        )
+        self.appended[operation.id] = operation
+        if operation.client_id is not None:
+            self.client_ids[operation.client_id] = operation.id
+
+    def _drop(self, experience: int) -> None:
+        self.rows.pop(experience, None)
+        self.appended.pop(experience, None)
+        if experience in self.table.slots:
+            self.dropped.add(experience)
+
+    def _set_priorities(self, operation: SetPriorities) -> None:
+        for experience, priority in operation.updates:
+            row = self._changed(experience)
+            if row is not None:
+                row.priority = priority
+                row.version = operation.sequence
+
+    def _report_outcomes(self, operation: ReportOutcomes) -> None:
+        for experience, success in operation.outcomes:
+            row = self._changed(experience)
+            if row is not None:
+                row.outcomes += 1
+                row.successes += int(success)
+        if operation.request_id is not None:
+            self.requests[operation.request_id] = RequestAnswer(operation.fingerprint, operation.answer)
+
+    def _count_retrievals(self, operation: CountRetrievals) -> None:
+        for experience, searched, sampled in operation.counts:
+            row = self._changed(experience)
+            if row is not None:
+                row.search_retrievals += searched
+                row.sample_retrievals += sampled
+
+    def _changed(self, experience: int) -> Row | None:
+        row = self.row(experience)
+        if row is not None:
+            self.rows[experience] = row
+        return row

@@ -1,0 +1,208 @@
+"""The segmented log: appending frames, reading single records, and which segments are there.
+
+A place is where a record starts: segment number times 2**32 plus offset. ``append`` and everything that changes the
+set of segments belongs to the writer thread; ``read`` and ``read_vectors`` may be called on any thread, and find a
+segment that was dropped meanwhile missing, never closed under them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from buffer_service.errors import CorruptStoreError, StorageFullError
+from buffer_service.storage.base import Shape
+from buffer_service.storage.fs import FULL_ERRNOS, TEMPORARY_SUFFIX, File, FileSystem, write_durably
+from buffer_service.storage.log_format import (
+    RECORD_HEADER_BYTES,
+    SALT_BYTES,
+    SEGMENT_HEADER_BYTES,
+    Record,
+    SegmentHeader,
+    decode_record,
+    encode_frame,
+    read_vector,
+    record_size,
+)
+from buffer_service.storage.operations import Operation
+
+FULL_MESSAGE = "The disk is full; free space on the volume of the store"
+
+_NAME = re.compile(r"segment-(\d{10})\.log")
+_OFFSET_BITS = 32
+_PAYLOAD_BYTES_GUESSED = 2048
+_READ_BYTES = 4 << 20
+_GAP_BYTES = 64 << 10
+
+
+def segment_name(number: int) -> str:
+    """Return the file name of a segment."""
+    return f"segment-{number:010d}.log"
+
+
+def segment_numbers(names: Sequence[str]) -> list[int]:
+    """Return the numbers of the segments among file names, ascending."""
+    return sorted(int(match[1]) for match in map(_NAME.fullmatch, names) if match)
+
+
+def place_of(number: int, offset: int) -> int:
+    """Return the place of a record."""
+    return number << _OFFSET_BITS | offset
+
+
+def segment_of(place: int) -> int:
+    """Return the segment of a place."""
+    return place >> _OFFSET_BITS
+
+
+def offset_of(place: int) -> int:
+    """Return the offset of a place in its segment."""
+    return place & ((1 << _OFFSET_BITS) - 1)
+
+
+@dataclass(slots=True)
+class Segment:
+    """An open segment and what is known of its content."""
+
+    header: SegmentHeader
+    path: Path
+    file: File
+    size: int
+    """End of the last whole frame."""
+    record_count: int = 0
+    record_bytes: int = 0
+    live_count: int = 0
+    """Records in it that are live; kept for all but what the next commit changes."""
+
+    @property
+    def live_bytes(self) -> int:
+        """Estimate from the mean size of its records."""
+        return self.live_count * self.record_bytes // self.record_count if self.record_count else 0
+
+
+class Log:
+    """The segments of one store; ``crc`` is that of the last frame, which the next one is chained to."""
+
+    def __init__(self, system: FileSystem, folder: Path, shape: Shape, segment_bytes: int) -> None:
+        self._system = system
+        self._folder = folder
+        self._shape = shape
+        self._segment_bytes = segment_bytes
+        self.segments: dict[int, Segment] = {}
+        self.current: Segment
+        self.crc = 0
+        self.appended_bytes = 0
+        """Bytes of the frames appended since the store was opened."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all segments."""
+        return sum(segment.size for segment in list(self.segments.values()))
+
+    def append(self, sequence: int, operations: list[Operation], records: list[bytes]) -> list[int]:
+        """Write one frame and make it durable; returns the places of the records.
+
+        Raises StorageFullError after taking back what was written. Any other error is an OSError, after which
+        durability is unknown.
+        """
+        if self.current.size >= self._segment_bytes:
+            self.start_segment(sequence)
+        segment = self.current
+        frame, crc, starts = encode_frame(sequence, operations, records, segment.header.salt, self.crc)
+        try:
+            segment.file.write_at(frame, segment.size)
+        except OSError as error:
+            if error.errno not in FULL_ERRNOS:
+                raise
+            segment.file.truncate(segment.size)
+            raise StorageFullError(FULL_MESSAGE) from error
+        segment.file.sync()
+        base = place_of(segment.header.number, segment.size)
+        segment.size += len(frame)
+        segment.record_count += len(records)
+        segment.record_bytes += sum(map(len, records))
+        self.crc = crc
+        self.appended_bytes += len(frame)
+        return [base + start for start in starts]
+
+    def start_segment(self, sequence: int) -> None:
+        """Begin the next segment, whose first operation is ``sequence``; raises as ``append`` does."""
+        number = self.current.header.number + 1 if self.segments else 1
+        header = SegmentHeader(number, sequence, os.urandom(SALT_BYTES), self.crc, self._shape)
+        path = self._folder / segment_name(number)
+        try:
+            write_durably(self._system, path, [header.encode()])
+        except OSError as error:
+            if error.errno not in FULL_ERRNOS:
+                raise
+            self._system.remove(path.with_name(path.name + TEMPORARY_SUFFIX))
+            raise StorageFullError(FULL_MESSAGE) from error
+        self.adopt(Segment(header, path, self._system.open(path), SEGMENT_HEADER_BYTES))
+
+    def adopt(self, segment: Segment) -> None:
+        """Take in the next segment; the last one taken in is written to."""
+        self.segments[segment.header.number] = segment
+        self.current = segment
+
+    def read(self, place: int) -> tuple[bytes, Record] | None:
+        """Return the record at a place, as bytes and parsed; None when its segment is not there any more.
+
+        Raises CorruptStoreError when a checksum does not hold.
+        """
+        segment = self.segments.get(segment_of(place))
+        if segment is None:
+            return None
+        offset = offset_of(place)
+        guess = RECORD_HEADER_BYTES + 4 * self._shape.dimension + _PAYLOAD_BYTES_GUESSED
+        data = _read_at(segment, guess, offset)
+        if len(data) >= RECORD_HEADER_BYTES:
+            size = record_size(data)
+            if guess < size <= segment.size - offset:
+                data = _read_at(segment, size, offset)
+            record = decode_record(data)
+            if record is not None:
+                return data[:size], record
+        raise CorruptStoreError(f"{segment.path}, offset {offset}: the checksum of a record does not hold")
+
+    def read_vectors(self, places: list[int]) -> Iterator[tuple[int, bytes]]:
+        """Yield id and vector of the records at ascending places, in few reads; raises as ``read`` does.
+
+        A record whose segment is not there any more yields id 0.
+        """
+        vector_bytes = 4 * self._shape.dimension
+        for run in _runs(places, RECORD_HEADER_BYTES + vector_bytes):
+            segment = self.segments.get(segment_of(run[0]))
+            if segment is None:
+                yield from ((0, b"") for _ in run)
+                continue
+            start = offset_of(run[0])
+            data = _read_at(segment, run[-1] - run[0] + RECORD_HEADER_BYTES + vector_bytes, start)
+            for place in run:
+                found = read_vector(data, place - run[0], vector_bytes)
+                if found is None:
+                    raise CorruptStoreError(
+                        f"{segment.path}, offset {offset_of(place)}: the checksum of a record does not hold"
+                    )
+                yield found
+
+
+def _runs(places: list[int], size: int) -> Iterator[list[int]]:
+    """Split ascending places into runs that lie close together in one segment."""
+    run: list[int] = []
+    for place in places:
+        if run and (place - run[-1] > size + _GAP_BYTES or place - run[0] > _READ_BYTES):
+            yield run
+            run = []
+        run.append(place)
+    if run:
+        yield run
+
+
+def _read_at(segment: Segment, size: int, offset: int) -> bytes:
+    try:
+        return segment.file.read_at(size, offset)
+    except OSError as error:
+        raise CorruptStoreError(f"{segment.path}, offset {offset}: cannot be read: {error}") from error

@@ -1,0 +1,246 @@
+"""The state that the log folds into, without payloads and vectors: one row per live experience, in numpy columns.
+
+Changed only by ``publish``, on the writer thread. Other threads read single cells; a row is found through ``slots``
+only once it is complete, and its slot is reused only after the row was dropped, so a reader that needs several cells
+of one row checks ``ids[slot]`` again afterwards, or holds the buffer's lock.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+REQUESTS_REMEMBERED_MAX = 10_000
+"""Answers to outcome reports kept for retries with the same request_id; the oldest are forgotten first."""
+
+COLUMNS = (
+    "ids",
+    "version",
+    "created_at",
+    "priority",
+    "search_retrievals",
+    "sample_retrievals",
+    "outcomes",
+    "successes",
+    "place",
+)
+"""The columns of a table; 64 bits a cell, float64 for ``created_at`` and ``priority``, int64 for the others."""
+
+_FIRST_SLOTS = 1024
+
+
+@dataclass(slots=True)
+class Row:
+    """One live experience. Mutable only inside the group that is being planned."""
+
+    id: int
+    version: int
+    """Sequence number of the last change of its priority, the append included."""
+    created_at: float
+    priority: float
+    client_id: str | None
+    fingerprint: bytes
+    search_retrievals: int = 0
+    sample_retrievals: int = 0
+    outcomes: int = 0
+    successes: int = 0
+    place: int = field(default=0, compare=False)
+    """Where the adapter keeps the record; no part of the state that the log folds into."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAnswer:
+    """What a caller was told for a request_id."""
+
+    fingerprint: bytes
+    answer: bytes
+
+
+@dataclass(slots=True)
+class Header:
+    """The scalars of the state."""
+
+    sequence: int = 0
+    next_id: int = 1
+    generation: int = 0
+    revision: int = 0
+    watermark: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A table at one moment, shared with nobody: the live rows by rising id, as columns of one length."""
+
+    header: Header
+    columns: dict[str, npt.NDArray[np.int64] | npt.NDArray[np.float64]]
+    names: list[tuple[str | None, bytes]]
+    """client_id and fingerprint of each row."""
+    requests: list[tuple[str, RequestAnswer]]
+    """From the oldest to the newest."""
+
+    @property
+    def row_count(self) -> int:
+        """Number of live rows."""
+        return len(self.names)
+
+
+@dataclass(slots=True)
+class Table:
+    """All rows, by slot. ``len(table)`` is the number of live experiences."""
+
+    header: Header = field(default_factory=Header)
+    requests: OrderedDict[str, RequestAnswer] = field(default_factory=OrderedDict)
+    client_ids: dict[str, int] = field(default_factory=dict)
+    slots: dict[int, int] = field(default_factory=dict)
+    ids: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(_FIRST_SLOTS, np.int64))
+    version: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(_FIRST_SLOTS, np.int64))
+    created_at: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(_FIRST_SLOTS, np.float64))
+    priority: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(_FIRST_SLOTS, np.float64))
+    search_retrievals: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(_FIRST_SLOTS, np.int64))
+    sample_retrievals: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(_FIRST_SLOTS, np.int64))
+    outcomes: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(_FIRST_SLOTS, np.int64))
+    successes: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(_FIRST_SLOTS, np.int64))
+    place: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(_FIRST_SLOTS, np.int64))
+    _names: list[tuple[str | None, bytes]] = field(default_factory=list)
+    _free: list[int] = field(default_factory=list)
+    _oldest: int = 1
+
+    @classmethod
+    def restored(cls, image: Image) -> Table:
+        """Return a table with the image's state; the image's arrays are copied."""
+        table = cls(header=replace(image.header), requests=OrderedDict(image.requests))
+        count = image.row_count
+        ids: list[int] = image.columns["ids"].astype(np.int64).tolist()
+        table._grow(max(_FIRST_SLOTS, count))
+        for name in COLUMNS:
+            getattr(table, name)[:count] = image.columns[name]
+        table._names = list(image.names)
+        table.slots = dict(zip(ids, range(count), strict=True))
+        table.client_ids = {
+            client: id_ for id_, (client, _) in zip(ids, image.names, strict=True) if client is not None
+        }
+        table._oldest = ids[0] if ids else image.header.next_id
+        return table
+
+    def image(self) -> Image:
+        """Return a copy of the state; a few milliseconds for 100,000 rows."""
+        live = np.flatnonzero(self.ids)
+        order = live[np.argsort(self.ids[live])]
+        names = self._names
+        return Image(
+            header=replace(self.header),
+            columns={name: getattr(self, name)[order] for name in COLUMNS},
+            names=[names[slot] for slot in order.tolist()],
+            requests=list(self.requests.items()),
+        )
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    @property
+    def slot_count(self) -> int:
+        """Number of slots that exist; slots of dropped rows have id 0."""
+        return len(self.ids)
+
+    def oldest_id(self) -> int:
+        """Return the lowest live id; amortised O(1), for ids are dense. Undefined while the table is empty."""
+        while self._oldest not in self.slots and self._oldest < self.header.next_id:
+            self._oldest += 1
+        return self._oldest
+
+    def live_ids(self) -> npt.NDArray[np.int64]:
+        """Return the live ids, ascending, as an int64 array of its own."""
+        return np.sort(self.ids[self.ids > 0])
+
+    def ids_from(self, first: int, limit: int) -> list[int]:
+        """Return up to ``limit`` live ids that are at least ``first``, ascending."""
+        live = self.live_ids()
+        start = int(np.searchsorted(live, first))
+        return [int(value) for value in live[start : start + limit]]
+
+    def row(self, experience: int) -> Row | None:
+        """Return a copy of the row, None when it is not live."""
+        slot = self.slots.get(experience)
+        if slot is None:
+            return None
+        client_id, fingerprint = self._names[slot]
+        return Row(
+            id=experience,
+            version=int(self.version[slot]),
+            created_at=float(self.created_at[slot]),
+            priority=float(self.priority[slot]),
+            client_id=client_id,
+            fingerprint=fingerprint,
+            search_retrievals=int(self.search_retrievals[slot]),
+            sample_retrievals=int(self.sample_retrievals[slot]),
+            outcomes=int(self.outcomes[slot]),
+            successes=int(self.successes[slot]),
+            place=int(self.place[slot]),
+        )
+
+    def rows(self) -> Iterator[Row]:
+        """Yield copies of all live rows in order of id."""
+        for experience in self.live_ids():
+            row = self.row(int(experience))
+            if row is not None:
+                yield row
+
+    def put(self, row: Row) -> int:
+        """Write a new or changed row and return its slot."""
+        known = self.slots.get(row.id)
+        slot = self._take_slot() if known is None else known
+        self.version[slot] = row.version
+        self.created_at[slot] = row.created_at
+        self.priority[slot] = row.priority
+        self.search_retrievals[slot] = row.search_retrievals
+        self.sample_retrievals[slot] = row.sample_retrievals
+        self.outcomes[slot] = row.outcomes
+        self.successes[slot] = row.successes
+        self.place[slot] = row.place
+        if known is None:
+            self.ids[slot] = row.id
+            self._names[slot] = (row.client_id, row.fingerprint)
+            if row.client_id is not None:
+                self.client_ids[row.client_id] = row.id
+            self.slots[row.id] = slot
+        return slot
+
+    def drop(self, experience: int) -> int | None:
+        """Drop a row and return the slot it had, None when it was not live."""
+        slot = self.slots.pop(experience, None)
+        if slot is None:
+            return None
+        client_id, _ = self._names[slot]
+        if client_id is not None and self.client_ids.get(client_id) == experience:
+            del self.client_ids[client_id]
+        self.ids[slot] = 0
+        self._names[slot] = (None, b"")
+        self._free.append(slot)
+        return slot
+
+    def remember(self, requests: Iterable[tuple[str, RequestAnswer]]) -> list[str]:
+        """Keep answers for retries and return the request ids that were forgotten to stay within the bound."""
+        for request_id, answer in requests:
+            self.requests[request_id] = answer
+        excess = max(0, len(self.requests) - REQUESTS_REMEMBERED_MAX)
+        return [self.requests.popitem(last=False)[0] for _ in range(excess)]
+
+    def _take_slot(self) -> int:
+        if self._free:
+            return self._free.pop()
+        slot = len(self._names)
+        self._names.append((None, b""))
+        if slot >= len(self.ids):
+            self._grow(2 * len(self.ids))
+        return slot
+
+    def _grow(self, slots: int) -> None:
+        for name in COLUMNS:
+            old = getattr(self, name)
+            column = np.zeros(slots, old.dtype)
+            column[: len(old)] = old
+            setattr(self, name, column)

@@ -1,0 +1,45 @@
+"""Starting the process of ``storage_killed`` and judging what it left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+
+from tests.helpers import storage_killed
+from tests.helpers.storage_invariants import check_recovered
+from tests.helpers.storage_open import opened
+
+ENDLESS = 1_000_000
+_ROOT = Path(__file__).parents[2]
+
+
+def start_writer(backend: str, folder: Path, seed: int, *prefix: str, commits: int = ENDLESS) -> subprocess.Popen[str]:
+    """Start a process that commits; ``prefix`` is a command that runs it."""
+    return subprocess.Popen(
+        [*prefix, sys.executable, storage_killed.__file__, backend, str(folder), str(seed), str(commits)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(_ROOT)},
+    )
+
+
+def kill_after(writer: subprocess.Popen[str], commits: int) -> list[str]:
+    """Kill the process when it has printed so many outcomes, and return all that it printed."""
+    assert writer.stdout is not None
+    lines = list(islice(writer.stdout, commits))
+    writer.send_signal(signal.SIGKILL)
+    rest, errors = writer.communicate()
+    assert lines, errors
+    return "".join([*lines, rest]).split("\n")[:-1]
+
+
+def check_left_behind(backend: str, folder: Path, seed: int, lines: list[str]) -> None:
+    """Open what the process left and check it against what it printed."""
+    acknowledged, in_doubt = storage_killed.replay(seed, lines)
+    with opened(backend, folder) as store:
+        check_recovered(store, acknowledged, [in_doubt])

@@ -1,0 +1,62 @@
+"""The table: images of it, and slots that are used again."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from buffer_service.storage.table import Header, RequestAnswer, Row, Table
+
+
+def row(experience: int, client_id: str | None = None) -> Row:
+    """Return a row whose values tell it from others."""
+    return Row(experience, experience + 100, experience / 2, experience / 4, client_id, b"f%d" % experience, place=9)
+
+
+def filled(count: int) -> Table:
+    """Return a table of so many rows."""
+    table = Table(header=Header(sequence=count, next_id=count + 1))
+    for experience in range(1, count + 1):
+        table.put(row(experience, f"client-{experience}"))
+    return table
+
+
+def test_a_restored_table_equals_the_one_it_was_taken_from() -> None:
+    """Rows, header, names and answers are the same, and both can be changed without the other."""
+    table = filled(3000)
+    for experience in range(1, 3000, 3):
+        table.drop(experience)
+    table.remember([("b", RequestAnswer(b"f", b"a")), ("a", RequestAnswer(b"g", b"c"))])
+    copy = Table.restored(table.image())
+    assert list(copy.rows()) == list(table.rows())
+    assert [found.place for found in copy.rows()] == [found.place for found in table.rows()]
+    assert copy.header == table.header
+    assert copy.client_ids == table.client_ids
+    assert list(copy.requests.items()) == list(table.requests.items())
+    copy.put(row(3001))
+    copy.drop(2)
+    copy.header.sequence += 1
+    assert table.row(2) == row(2, "client-2")
+    assert table.header.sequence == 3000
+    assert copy.row(3001) == row(3001)
+    assert copy.oldest_id() == 3
+
+
+def test_an_empty_table_is_restored_empty() -> None:
+    """The next rows go into it as into a new one."""
+    table = Table.restored(Table(header=Header(5, 9)).image())
+    assert len(table) == 0
+    table.put(row(9))
+    assert table.live_ids().tolist() == [9]
+    assert table.oldest_id() == 9
+
+
+def test_slots_of_dropped_rows_are_used_again() -> None:
+    """The columns grow with the largest number of live rows, not with the number of appends."""
+    table = filled(1000)
+    slots = table.slot_count
+    for experience in range(1001, 5001):
+        table.drop(experience - 1000)
+        table.put(row(experience))
+    assert table.slot_count == slots
+    assert np.array_equal(table.live_ids(), np.arange(4001, 5001))
+    assert table.ids_from(4500, 3) == [4500, 4501, 4502]
