@@ -1,4 +1,4 @@
-"""The command ``xbuf``: serve, rebuild, demo.
+"""The command ``xbuf``: serve, rebuild, verify, demo.
 
 Exit codes: 0 done, 2 wrong use or settings, 65 the input cannot be used (a retry would fail again), 69 cannot start,
 75 failed for now (a retry may help).
@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_serve(commands)
     _add_rebuild(commands)
+    _add_verify(commands)
     from buffer_service.demo.command import add_parser  # noqa: PLC0415 - the service's image has no need of it
 
     add_parser(commands)
@@ -70,6 +71,27 @@ def _add_rebuild(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     rebuild.add_argument("--recall-floor", type=float, help="default: setting index.recall_floor")
     rebuild.add_argument("--keep", type=int, help="default: setting index.keep_generations")
     rebuild.set_defaults(run=_rebuild)
+
+
+def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    verify = commands.add_parser("verify", help="check a buffer's folder without changing it")
+    verify.add_argument("folder", type=Path, help="what serve was given as --data, or a store alone")
+    verify.set_defaults(run=_verify)
+
+
+def _verify(given: argparse.Namespace) -> int:
+    from buffer_service.core.verification import verify  # noqa: PLC0415 - other commands start without it
+    from buffer_service.errors import FatalError  # noqa: PLC0415
+
+    try:
+        problems = verify(given.folder)
+    except FatalError as error:
+        sys.stderr.write(f"xbuf verify: {error}\n")
+        return CANNOT_START
+    for problem in problems:
+        sys.stdout.write(f"{problem}\n")
+    sys.stdout.write(f"{given.folder}: {'sound' if not problems else f'{len(problems)} problems'}\n")
+    return UNUSABLE_INPUT if problems else 0
 
 
 def _serve(given: argparse.Namespace) -> int:

@@ -85,8 +85,7 @@ def load(engine: Engine, indexes: Path, pointer: Pointer, dimension: int, metric
         raise RefusedGenerationError(f"{folder.name}: its manifest has SHA-256 {digest}, the pointer says another")
     if (manifest.dimension, manifest.metric) != (dimension, metric):
         raise RefusedGenerationError(f"{folder.name} has dimension {manifest.dimension} and metric {manifest.metric}")
-    for name, expected in manifest.files.items():
-        _check_file(folder / name, expected)
+    check_files(indexes, manifest)
     index = engine.open(folder / INDEX_FILE)
     ids = np.load(folder / IDS_FILE, allow_pickle=False)
     if not index.ntotal == len(ids) == manifest.count or index.d != dimension:
@@ -96,6 +95,12 @@ def load(engine: Engine, indexes: Path, pointer: Pointer, dimension: int, metric
     main = MainIndex(engine, index, ids, manifest)
     _check_canaries(main, _canary_vectors(folder, manifest))
     return main
+
+
+def check_files(indexes: Path, manifest: Manifest) -> None:
+    """Compare every file of a generation with the manifest's SHA-256; raises RefusedGenerationError."""
+    for name, expected in manifest.files.items():
+        _check_file(indexes / generation_name(manifest.generation) / name, expected)
 
 
 def generations_in(indexes: Path) -> list[int]:

@@ -1,0 +1,44 @@
+"""A read-only check of a buffer's folder: the store, every generation, the export, and whether they belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from buffer_service.contract import names
+from buffer_service.index.errors import RefusedGenerationError, UnusableExportError
+from buffer_service.index.export import EXPORT_MANIFEST, open_chunks, read_export
+from buffer_service.index.generations import check_files, generations_in, read_manifest
+from buffer_service.storage import verify as storage
+
+
+def verify(folder: Path) -> list[str]:
+    """Return a sentence for each problem, none for a sound buffer; raises StoreLockedError while it is open.
+
+    ``folder`` is what ``xbuf serve --data`` was given, or a store alone.
+    """
+    if not (folder / names.STORE_FOLDER).is_dir():
+        return storage.verify(folder)
+    return [
+        *storage.verify(folder / names.STORE_FOLDER),
+        *_problems_of_indexes(folder / names.INDEXES_FOLDER),
+        *_problems_of_export(folder / names.EXPORT_FOLDER),
+    ]
+
+
+def _problems_of_indexes(indexes: Path) -> Iterator[str]:
+    for generation in generations_in(indexes):
+        try:
+            manifest, _ = read_manifest(indexes, generation)
+            check_files(indexes, manifest)
+        except RefusedGenerationError as error:
+            yield f"{error}; it will be refused and built anew"
+
+
+def _problems_of_export(export: Path) -> Iterator[str]:
+    if not (export / EXPORT_MANIFEST).exists():
+        return
+    try:
+        open_chunks(export, read_export(export))
+    except UnusableExportError as error:
+        yield f"{error}; the next export writes it anew"
