@@ -44,6 +44,8 @@ class Sampler:
         self._table = table
         self._weighing = Weighing(settings, now_s)
         self._tree = SumTree(3, table.slot_count)
+        self._latest_s = now_s
+        """Latest time seen; a clock that is set back must not make ages negative."""
         self.lock = threading.Lock()
         self._random = np.random.default_rng()
         self.update(np.flatnonzero(table.ids > 0))
@@ -54,6 +56,7 @@ class Sampler:
         Called under ``lock``.
         """
         table = self._table
+        self._latest_s = max(self._latest_s, float(table.created_at[slots].max(initial=0.0)))
         live = table.ids[slots] > 0
         multiplier = success_multiplier(
             table.successes[slots].astype(np.float64), table.search_retrievals[slots].astype(np.float64)
@@ -67,6 +70,7 @@ class Sampler:
         Raises InvalidRequestError when unique draws exceed the number of experiences.
         """
         with self.lock:
+            now_s = self._latest_s = max(now_s, self._latest_s)
             self._rebase_if_needed(now_s)
             totals = self._tree.totals()
             count = round(totals[_COUNT])

@@ -156,6 +156,18 @@ def test_initial_priority_is_the_formula(confidence: float, reward: float, expec
     assert initial_priority(confidence, reward, SamplingSettings()) == pytest.approx(expected)
 
 
+def test_a_clock_that_is_set_back_makes_no_weight_negative() -> None:
+    """Draws go on as at the latest time that was seen."""
+    table = _table(50)
+    sampler = Sampler(SamplingSettings(), table, 0.0)
+
+    drawn = sampler.draw(200, 0.4, -365 * DAY_S, unique=False)
+
+    latest = float(table.created_at.max())
+    expected = _expected(table, SamplingSettings(), latest)
+    np.testing.assert_allclose(drawn.probabilities, [expected[row] for row in drawn.ids.tolist()], rtol=1e-9)
+
+
 def test_a_new_experience_weighs_its_initial_priority() -> None:
     """Age is 0 at first, so rising age adds nothing yet."""
     table = Table()
