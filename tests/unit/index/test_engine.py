@@ -12,7 +12,7 @@ from buffer_service.index.engine import Engine, gpu_obstacle
 from tests.helpers.vectors import unit_vectors
 
 
-@pytest.mark.skipif(gpu_obstacle() is None, reason="this machine has a GPU: make gpu-test covers it")
+@pytest.mark.skipif(gpu_obstacle() is None, reason="there is a usable GPU, so nothing falls back")
 def test_a_gpu_that_is_missing_falls_back_to_the_cpu_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     """Asking for a GPU never fails: it says why it was not used."""
     with caplog.at_level(logging.WARNING):
