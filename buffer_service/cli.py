@@ -1,4 +1,4 @@
-"""The command ``xbuf``: serve, rebuild, verify, demo.
+"""The command ``xbuf``: serve, rebuild, backup, restore, verify, repair, demo.
 
 Exit codes: 0 done, 2 wrong use or settings, 65 the input cannot be used (a retry would fail again), 69 cannot start,
 75 failed for now (a retry may help).
@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from buffer_service.commands import parsers
+from buffer_service.commands.exits import CANNOT_START, TRY_AGAIN, UNUSABLE_INPUT, WRONG_USE
 from buffer_service.settings import InvalidSettingsError, load_settings
 
 log = logging.getLogger(__name__)
-
-WRONG_USE, UNUSABLE_INPUT, CANNOT_START, TRY_AGAIN = 2, os.EX_DATAERR, os.EX_UNAVAILABLE, os.EX_TEMPFAIL
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_rebuild(commands)
     _add_verify(commands)
+    parsers.add_parsers(commands)
     from buffer_service.demo.command import add_parser  # noqa: PLC0415 - the service's image has no need of it
 
     add_parser(commands)
@@ -74,17 +74,18 @@ def _add_rebuild(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    verify = commands.add_parser("verify", help="check a buffer's folder without changing it")
-    verify.add_argument("folder", type=Path, help="what serve was given as --data, or a store alone")
+    verify = commands.add_parser("verify", help="check a buffer's folder, or a backup, without changing it")
+    verify.add_argument("folder", type=Path, help="what serve was given as --data, or a store alone, or a backup")
     verify.set_defaults(run=_verify)
 
 
 def _verify(given: argparse.Namespace) -> int:
-    from buffer_service.core.verification import verify  # noqa: PLC0415 - other commands start without it
+    from buffer_service.core.restoring import verify_backup  # noqa: PLC0415 - other commands start without it
+    from buffer_service.core.verification import verify  # noqa: PLC0415
     from buffer_service.errors import FatalError  # noqa: PLC0415
 
     try:
-        problems = verify(given.folder)
+        problems = verify_backup(given.folder) if given.folder.is_file() else verify(given.folder)
     except FatalError as error:
         sys.stderr.write(f"xbuf verify: {error}\n")
         return CANNOT_START

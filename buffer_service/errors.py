@@ -8,6 +8,7 @@ ExperienceBufferError
 │   ├── UnknownExperienceError  404
 │   ├── EvictedExperienceError  410
 │   ├── ConflictError        409
+│   ├── UnusableBackupError  422
 │   └── TooLargeError        413
 ├── RetryLaterError          send the same again after ``retry_after_s``; nothing was done
 │   ├── OverloadedError      503
@@ -89,6 +90,14 @@ class ConflictError(RejectedError):
     http_status = HTTPStatus.CONFLICT
     code = "conflict"
     title = "Conflicting request"
+
+
+class UnusableBackupError(RejectedError):
+    """The backup is damaged, cut off, or does not hold what is asked of it."""
+
+    http_status = HTTPStatus.UNPROCESSABLE_ENTITY
+    code = "unusable-backup"
+    title = "Unusable backup"
 
 
 class TooLargeError(RejectedError):

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 from buffer_service.api.auth import ADMIN, READ, WRITE, Tokens
+from buffer_service.api.backup import Backups
 from buffer_service.api.hot import Handler, HotPaths
 from buffer_service.api.messages import Answer, Receive, Scope, Send, header, problem, read_request, send_answer
 from buffer_service.api.metrics import Metrics
@@ -30,12 +31,14 @@ class Api:
         self._tokens = Tokens(buffer.settings.auth.tokens_dir)
         self.metrics = Metrics(buffer)
         self._hot = HotPaths(buffer)
-        self._routes = build_routes(buffer, self._hot)
+        self._backups = Backups(buffer)
+        self._routes = build_routes(buffer, self._hot, self._backups)
         self._operations = operations
 
     def close(self) -> None:
         """Finish what runs on threads."""
         self._hot.close()
+        self._backups.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

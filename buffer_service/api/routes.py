@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
+from buffer_service.api.backup import Backups
 from buffer_service.api.hot import HotPaths
 from buffer_service.api.messages import JSON, PROBLEM, Answer, problem
 from buffer_service.api.openapi import describe_hot_paths
@@ -33,7 +34,7 @@ class RollbackBody(BaseModel):
     """The generation to go back to; unset, the newest before the one served."""
 
 
-def build_routes(buffer: ExperienceBuffer, hot: HotPaths) -> FastAPI:
+def build_routes(buffer: ExperienceBuffer, hot: HotPaths, backups: Backups) -> FastAPI:
     """Return the FastAPI application."""
     app = FastAPI(
         title="Experience buffer",
@@ -43,7 +44,7 @@ def build_routes(buffer: ExperienceBuffer, hot: HotPaths) -> FastAPI:
         max_body_size=buffer.settings.server.body_bytes_max,
     )
     _add_experiences(app, buffer, hot)
-    _add_administration(app, buffer, hot)
+    _add_administration(app, buffer, hot, backups)
     _add_errors(app)
     describe_hot_paths(app)
     app.mount("/", StaticFiles(directory=PAGE_FOLDER, html=True), name="page")
@@ -72,7 +73,16 @@ def _add_experiences(app: FastAPI, buffer: ExperienceBuffer, hot: HotPaths) -> N
         return _json(await hot.on_thread(buffer.status))
 
 
-def _add_administration(app: FastAPI, buffer: ExperienceBuffer, hot: HotPaths) -> None:
+def _add_administration(app: FastAPI, buffer: ExperienceBuffer, hot: HotPaths, backups: Backups) -> None:
+    @app.post(
+        "/v1/admin/backup",
+        summary="A backup at one sequence, see X-Sequence, as a tar that ends with its manifest",
+        response_class=Response,
+        responses={HTTPStatus.OK: {"content": {"application/x-tar": {}}}},
+    )
+    async def backup() -> Response:
+        return await backups.answer()
+
     @app.post("/v1/admin/export", summary="Bring the export up to date")
     async def export() -> Response:
         manifest = await hot.aside(buffer.export)

@@ -40,7 +40,7 @@ from buffer_service.index.pointer_store import FolderPointer
 from buffer_service.index.view import Found
 from buffer_service.settings import Settings, load_settings
 from buffer_service.storage.adapters import open_store
-from buffer_service.storage.base import Shape
+from buffer_service.storage.base import BackupSource, Shape
 from buffer_service.storage.group import Group
 
 T = TypeVar("T")
@@ -208,6 +208,10 @@ class ExperienceBuffer:
     def export(self) -> ExportManifest:
         """Bring the export up to what is acknowledged now; durable on return."""
         return self._exports.write()
+
+    def backup(self) -> BackupSource:
+        """Return the store at one moment, which ``storage.backup.stream`` copies while reads and writes go on."""
+        return self.writer.between_groups(self.store.backup).result()
 
     def rollback(self, generation: int | None = None) -> Pointer:
         """Point to an earlier generation on disk, the newest before the one served unless one is named.

@@ -19,26 +19,33 @@ def verify(folder: Path) -> list[str]:
     """
     if not (folder / names.STORE_FOLDER).is_dir():
         return storage.verify(folder)
+    problems = storage.verify(folder / names.STORE_FOLDER)
+    export = export_problem(folder / names.EXPORT_FOLDER)
     return [
-        *storage.verify(folder / names.STORE_FOLDER),
-        *_problems_of_indexes(folder / names.INDEXES_FOLDER),
-        *_problems_of_export(folder / names.EXPORT_FOLDER),
+        *problems,
+        *(
+            f"{sentence}; it will be refused and built anew"
+            for _, sentence in damaged_generations(folder / names.INDEXES_FOLDER)
+        ),
+        *([f"{export}; the next export writes it anew"] if export else []),
     ]
 
 
-def _problems_of_indexes(indexes: Path) -> Iterator[str]:
+def damaged_generations(indexes: Path) -> Iterator[tuple[int, str]]:
+    """Yield the number of each damaged generation, and what is wrong with it."""
     for generation in generations_in(indexes):
         try:
             manifest, _ = read_manifest(indexes, generation)
             check_files(indexes, manifest)
         except RefusedGenerationError as error:
-            yield f"{error}; it will be refused and built anew"
+            yield generation, str(error)
 
 
-def _problems_of_export(export: Path) -> Iterator[str]:
-    if not (export / EXPORT_MANIFEST).exists():
-        return
-    try:
-        open_chunks(export, read_export(export))
-    except UnusableExportError as error:
-        yield f"{error}; the next export writes it anew"
+def export_problem(export: Path) -> str:
+    """Return what is wrong with the export, empty for a sound one and for none."""
+    if (export / EXPORT_MANIFEST).exists():
+        try:
+            open_chunks(export, read_export(export))
+        except UnusableExportError as error:
+            return str(error)
+    return ""

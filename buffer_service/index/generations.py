@@ -61,6 +61,11 @@ def building_folder(indexes: Path, generation: int, owner: str) -> Path:
     return folder
 
 
+def unfinished_builds(indexes: Path) -> list[Path]:
+    """Return the folders in which a build is going on, or was when it ended."""
+    return sorted(indexes.glob(f"{_BUILDING_PREFIX}*"))
+
+
 def read_manifest(indexes: Path, generation: int) -> tuple[Manifest, str]:
     """Return a generation's manifest and its digest; raises RefusedGenerationError."""
     path = indexes / generation_name(generation) / MANIFEST_FILE

@@ -9,7 +9,7 @@ An adapter promises, whatever happens to process, disk or power:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -49,11 +49,35 @@ class RecoveryReport:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class BackupFile:
+    """One file of a backup."""
+
+    name: str
+    """Lower-case letters, digits, hyphens, one dot."""
+    size_bytes: int
+    parts: Iterator[bytes]
+    """The content, read while it is asked for; ``size_bytes`` in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackupSource:
+    """A store at one moment, to be copied while it goes on. Giving it up releases what it holds."""
+
+    backend: str
+    shape: Shape
+    sequence: int
+    count: int
+    """Live experiences."""
+    files: Iterator[BackupFile]
+    """To be read one after the other, on one thread at a time; raises CorruptStoreError."""
+
+
 class Store(Protocol):
     """A durable store. ``open`` is a class-level factory of each adapter: it takes the writer lock and recovers.
 
-    ``commit`` and ``close`` are called on the writer thread, ``payloads``, ``vectors`` and ``size_bytes`` on any
-    thread.
+    ``commit``, ``backup`` and ``close`` are called on the writer thread, ``payloads``, ``vectors`` and
+    ``size_bytes`` on any thread.
     """
 
     @property
@@ -85,6 +109,13 @@ class Store(Protocol):
 
     def size_bytes(self) -> int:
         """Return the bytes that the store takes on disk."""
+        ...
+
+    def backup(self) -> BackupSource:
+        """Return the store as it is now, between two groups; what is written later is not in it.
+
+        Takes milliseconds; the copying is done by whoever reads the files.
+        """
         ...
 
     def close(self) -> None:

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from buffer_service.errors import CorruptStoreError, IncompatibleStoreError, OutcomeUnknownError, StorageFullError
+from buffer_service.storage import file_backup
 from buffer_service.storage.ballast import Ballast
-from buffer_service.storage.base import RecoveryReport, Shape
+from buffer_service.storage.base import BackupSource, RecoveryReport, Shape
 from buffer_service.storage.compaction import Compaction, Copy
 from buffer_service.storage.fs import FileSystem, RealFileSystem
 from buffer_service.storage.group import Group
@@ -49,6 +50,8 @@ class FileStore:
     ) -> None:
         started = time.monotonic()
         found = recover(system, folder, shape, limits.segment_bytes)
+        self._system = system
+        self._folder = folder
         self._shape = shape
         self._release = release
         self._background = background
@@ -133,6 +136,11 @@ class FileStore:
     def size_bytes(self) -> int:
         """See Store."""
         return self._log.size_bytes + self._maintenance.size_bytes
+
+    def backup(self) -> BackupSource:
+        """See Store. Segments that are removed meanwhile take up disk space until they have been copied."""
+        files = file_backup.files_of(self._system, self._folder, self._log, self._maintenance.snapshots)
+        return BackupSource("file", self._shape, self._table.header.sequence, len(self._table), files)
 
     def close(self) -> None:
         """See Store."""

@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from buffer_service.errors import CorruptStoreError, IncompatibleStoreError, OutcomeUnknownError, StorageFullError
-from buffer_service.storage import lmdb_load, lmdb_write
+from buffer_service.storage import lmdb_backup, lmdb_load, lmdb_write
 from buffer_service.storage.ballast import Ballast
-from buffer_service.storage.base import RecoveryReport, Shape
+from buffer_service.storage.base import BackupSource, RecoveryReport, Shape
 from buffer_service.storage.fs import FULL_ERRNOS, RealFileSystem
 from buffer_service.storage.group import Group
 from buffer_service.storage.lmdb_check import DATA_FILE, require_whole
@@ -57,7 +57,7 @@ class LmdbStore:
             with _reading(self._path):
                 databases = lmdb_write.open_databases(self._environment, shape)
                 loaded = lmdb_load.load(self._environment, databases, shape, self._path)
-            self._records = databases.records
+            self._databases = databases
             self._writer = lmdb_write.Writer(databases, shape, map_size_bytes, loaded.request_orders)
             self._table = loaded.table
             self._ballast = Ballast(RealFileSystem(), folder)
@@ -126,6 +126,11 @@ class LmdbStore:
         """See Store."""
         return self._path.stat().st_blocks * 512
 
+    def backup(self) -> BackupSource:
+        """See Store. Until the last file is read, the pages freed meanwhile are not used again: the store grows."""
+        with _reading(self._path):
+            return lmdb_backup.source_of(self._environment, self._databases, self._read_lock, self._path)
+
     def close(self) -> None:
         """See Store."""
         self._environment.close()
@@ -165,7 +170,7 @@ class LmdbStore:
         with self._read_lock, _reading(self._path):
             self._environment.close()
             self._environment = lmdb.open(str(self._path.parent), max_dbs=4, readonly=True)
-            self._records = self._environment.open_db(b"records", create=False)
+            self._databases = lmdb_write.existing_databases(self._environment)
 
     def _bodies(self, ids: Sequence[int]) -> Iterator[bytes | None]:
         """Yield the verified records of live ids, in transactions short enough not to hold back the reuse of pages."""
@@ -180,7 +185,7 @@ class LmdbStore:
                 yield body
 
     def _values(self, keys: list[bytes]) -> list[bytes | None]:
-        with self._read_lock, _reading(self._path), self._environment.begin(db=self._records) as transaction:
+        with self._read_lock, _reading(self._path), self._environment.begin(db=self._databases.records) as transaction:
             return [transaction.get(at) for at in keys]
 
 

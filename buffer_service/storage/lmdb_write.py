@@ -43,6 +43,11 @@ class Databases:
 DATABASE_NAMES = (b"meta", b"rows", b"records", b"requests")
 
 
+def existing_databases(environment: lmdb.Environment) -> Databases:
+    """Return the databases of a store that is not new."""
+    return Databases(*(environment.open_db(name, create=False) for name in DATABASE_NAMES))
+
+
 def open_databases(environment: lmdb.Environment, shape: Shape) -> Databases:
     """Open the databases; an environment without a header is a new store and gets one."""
     with environment.begin(write=True) as transaction:

@@ -70,6 +70,11 @@ class Maintenance:
         """Estimate of the bytes of the snapshots kept."""
         return self._snapshot_bytes * len(self._snapshots)
 
+    @property
+    def snapshots(self) -> list[SnapshotHeader]:
+        """The snapshots kept, oldest first."""
+        return list(self._snapshots)
+
     def resume(self, found: Recovered) -> None:
         """Go on from what recovery found."""
         self._snapshots = found.snapshots

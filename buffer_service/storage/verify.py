@@ -18,7 +18,7 @@ from buffer_service.storage.fs import File, RealFileSystem
 from buffer_service.storage.lmdb_check import DATA_FILE, require_whole
 from buffer_service.storage.lmdb_format import key, opened
 from buffer_service.storage.lmdb_load import load, read_header
-from buffer_service.storage.lmdb_write import DATABASE_NAMES, Databases
+from buffer_service.storage.lmdb_write import DATABASE_NAMES, existing_databases
 from buffer_service.storage.lock import WriterLock
 from buffer_service.storage.log import segment_name, segment_numbers
 from buffer_service.storage.log_format import SEGMENT_HEADER_BYTES, SegmentHeader
@@ -32,9 +32,25 @@ def verify(folder: Path) -> list[str]:
     if not folder.is_dir():
         return [f"{folder} is not a folder"]
     with _locked(folder):
-        if (folder / DATA_FILE).exists():
-            return list(_problems_of_lmdb(folder))
-        return list(_problems_of_files(folder))
+        return [*damaged_snapshots(folder).values(), *problems_beside_snapshots(folder)]
+
+
+def damaged_snapshots(folder: Path) -> dict[Path, str]:
+    """Return what is wrong with each damaged snapshot of a file store; the caller holds the writer lock."""
+    system = _Unchanged()
+    damaged: dict[Path, str] = {}
+    for sequence in snapshot_sequences(system.names(folder)):
+        path = folder / snapshot_name(sequence)
+        try:
+            read_snapshot(system.open(path), path)
+        except FatalError as error:
+            damaged[path] = str(error)
+    return damaged
+
+
+def problems_beside_snapshots(folder: Path) -> Iterator[str]:
+    """Yield what is wrong with a store, but for snapshots that it can do without; the caller holds the writer lock."""
+    return _problems_of_lmdb(folder) if (folder / DATA_FILE).exists() else _problems_of_files(folder)
 
 
 @contextmanager
@@ -59,12 +75,6 @@ def _problems_of_files(folder: Path) -> Iterator[str]:
     if not numbers:
         yield f"{folder} holds no store"
         return
-    for sequence in snapshot_sequences(names):
-        path = folder / snapshot_name(sequence)
-        try:
-            read_snapshot(system.open(path), path)
-        except FatalError as error:
-            yield str(error)
     try:
         path = folder / segment_name(numbers[-1])
         header = SegmentHeader.decode(system.open(path).read_at(SEGMENT_HEADER_BYTES, 0), path)
@@ -88,7 +98,7 @@ def _problems_of_lmdb(folder: Path) -> Iterator[str]:
         require_whole(folder)
         # The writer lock is held, so LMDB's own, for which it would write, are not needed.
         with lmdb.open(str(folder), max_dbs=len(DATABASE_NAMES), readonly=True, lock=False) as environment:
-            databases = Databases(*(environment.open_db(name, create=False) for name in DATABASE_NAMES))
+            databases = existing_databases(environment)
             with environment.begin() as transaction:
                 header = read_header(transaction, databases.meta, path)
             table = load(environment, databases, Shape(header.dimension, header.metric), path).table

@@ -1,0 +1,1 @@
+"""The commands of ``xbuf`` that keep a buffer: backup, restore, repair."""
