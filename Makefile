@@ -9,7 +9,7 @@ ARGS ?=
 # Where `make cluster-up` leaves its kubeconfig; E2E_KUBECONFIG names another cluster for the end-to-end tests.
 CLUSTER := tests/cluster
 
-.PHONY: help run test check unit integration faults e2e bench cluster-up cluster-down format lock clean
+.PHONY: help run test check unit integration faults mutants e2e bench cluster-up cluster-down format lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,6 +37,10 @@ integration: $(VENV)/.ready ## tests against a real service process and a real b
 faults: $(VENV)/.ready ## long: every crash point and system call, and real power loss (as root; needs strace)
 	@scripts/install-tools
 	@XBUF_TEST_HISTORIES=400 XBUF_TEST_SYSTEM_CALLS=30 $(PYTHON) -m pytest -q --timeout 1800 tests/faults tests/property/test_store_crash_points.py tests/property/test_store_faults.py
+
+mutants: $(VENV)/.ready ## known-bad variants of the product, each of which the tests must catch
+	@scripts/install-tools
+	@$(PYTHON) tests/faults/mutants.py $(ARGS)
 
 e2e: $(VENV)/.ready ## end-to-end tests on the cluster (make cluster-up first, or E2E_KUBECONFIG)
 	@source $(CLUSTER)/env.sh && $(PYTHON) -m pytest -q -m e2e tests/e2e
