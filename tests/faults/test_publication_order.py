@@ -37,13 +37,15 @@ def _calls(trace: str) -> list[tuple[str, Path, Path | None]]:
 def _rebuild_under_strace(folder: Path) -> list[tuple[str, Path, Path | None]]:
     trace = folder / "trace"
     done = subprocess.run(
-        ["strace", "-f", "-y", "-qq", "-o", trace, "-e", "trace=fsync,fdatasync,rename", sys.executable, "-m",
+        ["strace", "-ff", "-y", "-qq", "-o", trace, "-e", "trace=fsync,fdatasync,rename", sys.executable, "-m",
          "buffer_service.cli", "rebuild", "--export", folder / "export", "--indexes", folder / "indexes",
          "--generation", "1", "--pointer-dir", folder / "pointer"],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return _calls(trace.read_text())
+    # One file for each thread, so that no line is broken by another thread's; one thread does all of it.
+    (calls,) = [found for path in folder.glob("trace.*") if (found := _calls(path.read_text()))]
+    return calls
 
 
 def test_everything_is_synced_before_the_name_that_leads_to_it(tmp_path: Path) -> None:
