@@ -15,6 +15,7 @@ from typing import BinaryIO, cast
 import httpx
 
 from buffer_service.commands.exits import TRY_AGAIN, UNUSABLE_INPUT, WRONG_USE
+from buffer_service.contract.names import TOKEN_VARIABLE
 from buffer_service.errors import UnusableBackupError
 from buffer_service.index.files import sync_folder
 from buffer_service.storage.backup import BackupManifest, read_backup
@@ -25,7 +26,7 @@ _TIMEOUT_S = 60.0
 
 def run(given: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
-    token = given.token or os.environ.get("XBUF_TOKEN")
+    token = given.token or os.environ.get(TOKEN_VARIABLE)
     try:
         with _fetched(given.url, token) as answer:
             if answer.is_error:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from buffer_service.contract.names import TOKEN_VARIABLE
+
 
 def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``backup``, ``restore`` and ``repair``."""
     backup = commands.add_parser("backup", help="copy a running buffer, while it goes on, into one file")
     backup.add_argument("file", metavar="FILE", help="made when the copy is whole and on disk; - for standard output")
     backup.add_argument("--url", required=True, help="of the service, such as http://127.0.0.1:8080")
-    backup.add_argument("--token", help="bearer token of scope admin (default: the variable XBUF_TOKEN)")
+    backup.add_argument("--token", help=f"bearer token of scope admin (default: the variable {TOKEN_VARIABLE})")
     backup.set_defaults(run=_backup)
     restore = commands.add_parser("restore", help="make a new data folder from a backup")
     restore.add_argument("file", metavar="FILE", help="what backup wrote; - for standard input")

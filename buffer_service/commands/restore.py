@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from buffer_service.commands.exits import CANNOT_START, TRY_AGAIN, UNUSABLE_INPUT
+from buffer_service.commands.exits import failed
 from buffer_service.core.restoring import restore
-from buffer_service.errors import ExperienceBufferError, StoreLockedError
+from buffer_service.errors import ExperienceBufferError
 
 
 def run(given: argparse.Namespace) -> int:
@@ -19,14 +19,9 @@ def run(given: argparse.Namespace) -> int:
         else:
             with Path(given.file).open("rb") as archive:
                 restored = restore(archive, given.data, given.sequence)
-    except StoreLockedError as error:
-        sys.stderr.write(f"xbuf restore: {error}\n")
-        return CANNOT_START
     except ExperienceBufferError as error:
-        sys.stderr.write(f"xbuf restore: {error}\n")
-        return UNUSABLE_INPUT
+        return failed("restore", error)
     except OSError as error:
-        sys.stderr.write(f"xbuf restore: {error}; nothing was made\n")
-        return TRY_AGAIN
+        return failed("restore", error, "; nothing was made")
     sys.stdout.write(f"{given.data}: sequence {restored.sequence}, {restored.count} experiences\n")
     return 0

@@ -19,6 +19,8 @@ OPERATIONS_PORT: Final = 9090
 
 POINTER_KEY: Final = "pointer.json"
 """Key of the pointer ConfigMap, and file name of the pointer in a mounted directory."""
+TOKEN_VARIABLE: Final = "XBUF_TOKEN"  # noqa: S105 - the name of a variable
+"""Environment variable from which commands take a bearer token."""
 TOKEN_SCOPES: Final = ("read", "write", "admin")
 """Keys of the token Secret; each holds one bearer token of that scope. admin includes write, write includes read."""
 

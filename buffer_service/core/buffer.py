@@ -201,7 +201,7 @@ class ExperienceBuffer:
     def page(self, cursor: int, limit: int) -> tuple[list[StoredExperience], int | None]:
         """Return up to ``limit`` experiences with ids from the cursor on, oldest first, and the next cursor."""
         self._check_rows(limit, "experiences")
-        ids = reading.ids_from(self.store.table, cursor, limit + 1)
+        ids = self.store.table.ids_from(cursor, limit + 1)
         found = [item for item in self.get_many(ids[:limit]) if item is not None]
         return found, ids[limit] if len(ids) > limit else None
 

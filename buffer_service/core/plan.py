@@ -65,7 +65,6 @@ class Plan:
         self._settings = settings
         self._delta_room = delta_room
         self._now_s = now_s
-        self._live = len(group.table)
         self._oldest = group.table.oldest_id()
 
     @property
@@ -93,7 +92,6 @@ class Plan:
         if self.group.row(experience) is None:
             raise EvictedExperienceError(f"experience {experience} was evicted or removed before")
         self.group.apply(Remove(self.next_sequence, experience))
-        self._live -= 1
         return self.group.header.sequence
 
     def set_priorities(self, updates: Sequence[PriorityUpdate]) -> list[UpdateStatus]:
@@ -166,9 +164,8 @@ class Plan:
                 vector=item.vector.tobytes(),
             )
         )
-        self._live += 1
         self._delta_room -= 1
-        while self._live > self._settings.buffer.capacity:
+        while self.group.live_count() > self._settings.buffer.capacity:
             self._evict_oldest()
         return experience
 
@@ -176,7 +173,6 @@ class Plan:
         while self.group.row(self._oldest) is None:
             self._oldest += 1
         self.group.apply(Evict(self.next_sequence, self._oldest))
-        self._live -= 1
 
     def _require_issued(self, experience: int) -> None:
         if not 1 <= experience < self.group.header.next_id:

@@ -14,7 +14,7 @@ from buffer_service.core.sampler import Sampler
 from buffer_service.errors import EvictedExperienceError, UnknownExperienceError
 from buffer_service.observability.process import rss_bytes
 from buffer_service.storage.base import Store
-from buffer_service.storage.table import Row, Table
+from buffer_service.storage.table import Row
 
 if TYPE_CHECKING:
     from buffer_service.core.buffer import ExperienceBuffer
@@ -42,15 +42,6 @@ def many(store: Store, sampler: Sampler, ids: Sequence[int], now_s: float) -> li
         None if row is None or payload is None else _stored(row, payload, sampler, now_s)
         for row, payload in zip(rows, payloads, strict=True)
     ]
-
-
-def ids_from(table: Table, first: int, limit: int) -> list[int]:
-    """Return the lowest ``limit`` live ids that are at least ``first``, ascending."""
-    ids = table.ids
-    candidates = ids[ids >= max(1, first)]
-    if limit < len(candidates):
-        candidates = np.partition(candidates, limit)[:limit]
-    return [int(experience) for experience in np.sort(candidates)]
 
 
 def status(buffer: ExperienceBuffer) -> ServiceStatus:

@@ -7,7 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-TOKEN_VARIABLE = "XBUF_TOKEN"  # noqa: S105 - the name of a variable
+from buffer_service.contract.names import TOKEN_VARIABLE
+
 MISSING_PART = 2
 
 

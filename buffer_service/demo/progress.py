@@ -33,8 +33,6 @@ class Progress:
     switches: list[Switch] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     """Requests that were not answered as they should have been, retries after a broken connection included."""
-    pushed_back: int = 0
-    """Times that the service asked to come back later."""
     outcomes: int = 0
     priorities: int = 0
 

@@ -87,8 +87,6 @@ def _learn_and_check(console: Console, options: Options, url: str) -> int:
     def retried(error: ClientError) -> None:
         if isinstance(error, UnreachableError | OutcomeUnknownError):
             progress.failures.append(str(error))
-        else:
-            progress.pushed_back += 1
 
     with BufferClient(url, token=options.token, on_retry=retried) as client:
         status = client.status()

@@ -10,7 +10,6 @@ Vectors = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
 
 COSINE = "cosine"
-EUCLIDEAN = "euclidean"
 
 
 def faiss_metric(metric: str) -> int:

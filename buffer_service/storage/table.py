@@ -157,10 +157,11 @@ class Table:
         return np.sort(self.ids[self.ids > 0])
 
     def ids_from(self, first: int, limit: int) -> list[int]:
-        """Return up to ``limit`` live ids that are at least ``first``, ascending."""
-        live = self.live_ids()
-        start = int(np.searchsorted(live, first))
-        return [int(value) for value in live[start : start + limit]]
+        """Return the lowest ``limit`` live ids that are at least ``first``, ascending; sorts no more than these."""
+        candidates = self.ids[self.ids >= max(1, first)]
+        if limit < len(candidates):
+            candidates = np.partition(candidates, limit)[:limit]
+        return [int(experience) for experience in np.sort(candidates)]
 
     def row(self, experience: int) -> Row | None:
         """Return a copy of the row, None when it is not live."""
