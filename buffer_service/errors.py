@@ -18,6 +18,7 @@ ExperienceBufferError
 ├── OutcomeUnknownError      503; send the same again with the same client_id or request_id
 └── FatalError               this process cannot go on with its store; an operator has to look
     ├── StoreLockedError
+    ├── SupersededError
     ├── CorruptStoreError
     └── IncompatibleStoreError
 """
@@ -170,6 +171,13 @@ class StoreLockedError(FatalError):
 
     code = "store-locked"
     title = "Store is in use"
+
+
+class SupersededError(FatalError):
+    """Another process has taken over the store since this one opened it; nothing more is written by this one."""
+
+    code = "superseded"
+    title = "Store was taken over"
 
 
 class CorruptStoreError(FatalError):

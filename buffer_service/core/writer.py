@@ -167,6 +167,8 @@ class Writer:
         if group.operations:
             self._store.commit(group)
             self._publish(group, plan.coming)
+        elif not requests:
+            self._store.commit(group)  # notices a process that has taken over the store
         for future, answer in answers:
             if not future.done():
                 future.set_result(answer)

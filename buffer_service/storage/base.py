@@ -93,6 +93,9 @@ class Store(Protocol):
     def commit(self, group: Group) -> None:
         """Make the group durable; called before ``group.publish()``, which the caller does next.
 
+        An empty group only makes sure that no other process has taken over the store. Where one has, it raises
+        OutcomeUnknownError, and nothing of this group can come to light in what the other one serves.
+
         Raises StorageFullError when there is no space (nothing was written, the store stays usable),
         OutcomeUnknownError when durability cannot be confirmed: from then on every commit raises it until the store
         is opened again.

@@ -18,6 +18,9 @@ from buffer_service.storage.table import Table
 
 _BITE_BYTES_MIN = 64 << 10
 _BITE_PER_COMMITTED_BYTE = 2
+_SEGMENTS_MIN = 16
+_SEGMENTS_PER_FULL_ONE = 2
+"""So many segments may stand for the live bytes of one full one, and ``_SEGMENTS_MIN`` more."""
 _DEAD_SHARE_MAX = 0.5
 """Dead bytes in segments that also hold live records may reach this share of the live bytes, and two segments more."""
 
@@ -39,6 +42,7 @@ class Compaction:
 
     def __init__(self, log: Log, segment_bytes: int) -> None:
         self._log = log
+        self._segment_bytes = segment_bytes
         self._slack_bytes = 2 * segment_bytes
         self._waiting: list[int] = []
         self._unreadable: set[int] = set()
@@ -75,9 +79,12 @@ class Compaction:
         ]
         live_bytes = sum(segment.live_bytes for segment in closed)
         dead_bytes = sum(segment.size for segment in closed) - live_bytes
-        if dead_bytes <= _DEAD_SHARE_MAX * live_bytes + self._slack_bytes:
+        if len(closed) > _SEGMENTS_MIN + _SEGMENTS_PER_FULL_ONE * live_bytes // self._segment_bytes:
+            victim = min(closed, key=lambda segment: segment.live_bytes)
+        elif dead_bytes > _DEAD_SHARE_MAX * live_bytes + self._slack_bytes:
+            victim = min(closed, key=lambda segment: segment.live_bytes / segment.size)
+        else:
             return False
-        victim = min(closed, key=lambda segment: segment.live_bytes / segment.size)
         places = table.place[(table.place >> 32 == victim.header.number) & (table.ids > 0)]
         self._waiting = np.sort(places)[::-1].tolist()
         return bool(self._waiting)

@@ -16,11 +16,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from buffer_service.errors import CorruptStoreError, IncompatibleStoreError, OutcomeUnknownError, StorageFullError
+from buffer_service.errors import (
+    CorruptStoreError,
+    IncompatibleStoreError,
+    OutcomeUnknownError,
+    StorageFullError,
+    SupersededError,
+)
 from buffer_service.storage import file_backup
 from buffer_service.storage.ballast import Ballast
 from buffer_service.storage.base import BackupSource, RecoveryReport, Shape
 from buffer_service.storage.compaction import Compaction, Copy
+from buffer_service.storage.epoch import Epoch
 from buffer_service.storage.fs import FileSystem, RealFileSystem
 from buffer_service.storage.group import Group
 from buffer_service.storage.lmdb_check import DATA_FILE
@@ -49,7 +56,10 @@ class FileStore:
         release: Callable[[], None],
     ) -> None:
         started = time.monotonic()
-        found = recover(system, folder, shape, limits.segment_bytes)
+        self._epoch = Epoch(system, folder)
+        found = recover(system, folder, shape, limits.segment_bytes, self._epoch.number)
+        if found.log.epoch != self._epoch.number:
+            self._epoch.claim(found.log.epoch)
         self._system = system
         self._folder = folder
         self._shape = shape
@@ -93,13 +103,19 @@ class FileStore:
         """See Store."""
         if self._latched is not None:
             raise OutcomeUnknownError(self._latched)
-        if not group.operations:
-            return
         try:
+            self._epoch.check()
+            if not group.operations:
+                return
             self._maintenance.tend(self._table)
             self._commit_or_make_room(group)
+            # Taken over in between: whoever did may have read the log before this group was in it.
+            self._epoch.check()
         except StorageFullError:
             raise
+        except SupersededError as error:
+            self._latched = str(error)
+            raise OutcomeUnknownError(self._latched) from error
         except BaseException as error:
             self._latched = (
                 f"The last write may or may not be durable ({error}); restart the service to take writes again"

@@ -7,6 +7,7 @@ thread at a time.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import weakref
@@ -75,6 +76,10 @@ class FileSystem(Protocol):
 
     def rename(self, source: Path, target: Path) -> None:
         """Rename, replacing the target in one step."""
+        ...
+
+    def rename_new(self, source: Path, target: Path) -> None:
+        """Rename; raises FileExistsError when the target is there. After a crash the source may be there as well."""
         ...
 
     def remove(self, path: Path) -> None:
@@ -163,6 +168,11 @@ class RealFileSystem:
         """See FileSystem."""
         source.replace(target)
 
+    def rename_new(self, source: Path, target: Path) -> None:
+        """See FileSystem."""
+        os.link(source, target)
+        source.unlink()
+
     def remove(self, path: Path) -> None:
         """See FileSystem."""
         path.unlink(missing_ok=True)
@@ -177,24 +187,62 @@ class RealFileSystem:
 
 
 def write_durably(
-    system: FileSystem, path: Path, parts: Iterable[bytes], verify: Callable[[File], None] | None = None
+    system: FileSystem,
+    path: Path,
+    parts: Iterable[bytes],
+    *,
+    verify: Callable[[File], None] | None = None,
+    epoch: int = 0,
 ) -> int:
     """Write a whole file, so that after a crash its name holds all of it or what it held before; returns its size.
 
-    ``verify`` reads the file back before it gets its name, and raises if it is not what it should be.
+    ``verify`` reads the file back before it gets its name, and raises if it is not what it should be. Two processes
+    with different epochs do not get into each other's way before that.
     """
-    beside = path.with_name(path.name + TEMPORARY_SUFFIX)
+    size = _write_beside(system, path, parts, epoch, verify)
+    system.rename(_beside(path, epoch), path)
+    system.sync_folder(path.parent)
+    return size
+
+
+def write_new(system: FileSystem, path: Path, parts: Iterable[bytes], epoch: int) -> None:
+    """Write a file that is not there yet; its name is durable once the folder is synced. Raises FileExistsError."""
+    _write_beside(system, path, parts, epoch, None)
+    beside = _beside(path, epoch)
+    try:
+        system.rename_new(beside, path)
+    except OSError:
+        _remove_unfinished(system, beside)
+        raise
+
+
+def _beside(path: Path, epoch: int) -> Path:
+    return path.with_name(f"{path.name}.{epoch}{TEMPORARY_SUFFIX}")
+
+
+def _write_beside(
+    system: FileSystem, path: Path, parts: Iterable[bytes], epoch: int, verify: Callable[[File], None] | None
+) -> int:
+    beside = _beside(path, epoch)
     file = system.create(beside)
     offset = 0
-    for data in _gathered(parts):
-        file.write_at(data, offset)
-        offset += len(data)
-    file.sync()
-    if verify is not None:
-        verify(file)
-    system.rename(beside, path)
-    system.sync_folder(path.parent)
+    try:
+        for data in _gathered(parts):
+            file.write_at(data, offset)
+            offset += len(data)
+        file.sync()
+        if verify is not None:
+            verify(file)
+    except Exception:
+        _remove_unfinished(system, beside)
+        raise
     return offset
+
+
+def _remove_unfinished(system: FileSystem, beside: Path) -> None:
+    """Free the space; where that fails, the next start does it."""
+    with contextlib.suppress(OSError):
+        system.remove(beside)
 
 
 def _gathered(parts: Iterable[bytes]) -> Iterator[bytes]:

@@ -19,10 +19,17 @@ import lmdb
 import numpy as np
 import numpy.typing as npt
 
-from buffer_service.errors import CorruptStoreError, IncompatibleStoreError, OutcomeUnknownError, StorageFullError
+from buffer_service.errors import (
+    CorruptStoreError,
+    IncompatibleStoreError,
+    OutcomeUnknownError,
+    StorageFullError,
+    SupersededError,
+)
 from buffer_service.storage import lmdb_backup, lmdb_load, lmdb_write
 from buffer_service.storage.ballast import Ballast
 from buffer_service.storage.base import BackupSource, RecoveryReport, Shape
+from buffer_service.storage.epoch import Epoch
 from buffer_service.storage.fs import FULL_ERRNOS, RealFileSystem
 from buffer_service.storage.group import Group
 from buffer_service.storage.lmdb_check import DATA_FILE, require_whole
@@ -51,6 +58,7 @@ class LmdbStore:
         self._read_lock = threading.Lock()
         """Held while reading, which releases no interpreter lock anyway, and while the environment is exchanged."""
         map_size_bytes = max(map_size_bytes, require_whole(folder)) // _PAGE_BYTES * _PAGE_BYTES
+        self._epoch = Epoch(RealFileSystem(), folder)
         with _reading(self._path):
             self._environment = _open_environment(folder, map_size_bytes)
         try:
@@ -97,8 +105,6 @@ class LmdbStore:
         """See Store."""
         if self._latched is not None:
             raise OutcomeUnknownError(self._latched)
-        if not group.operations:
-            return
         try:
             self._commit(group)
         except StorageFullError:
@@ -139,7 +145,13 @@ class LmdbStore:
     def _commit(self, group: Group) -> None:
         try:
             with self._environment.begin(write=True) as transaction:
-                self._writer.put(transaction, group)
+                # Whoever takes over claims the epoch first and waits for LMDB's write lock then, which is held here.
+                self._epoch.check()
+                if group.operations:
+                    self._writer.put(transaction, group)
+        except SupersededError as error:
+            self._latched = str(error)
+            raise OutcomeUnknownError(self._latched) from error
         except lmdb.MapFullError as error:
             raise StorageFullError(
                 "The store has reached persistence.map_size_bytes; remove experiences or raise it"

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from buffer_service.errors import CorruptStoreError, StorageFullError
+from buffer_service.errors import CorruptStoreError, StorageFullError, SupersededError
 from buffer_service.storage.base import Shape
-from buffer_service.storage.fs import FULL_ERRNOS, TEMPORARY_SUFFIX, File, FileSystem, write_durably
+from buffer_service.storage.fs import FULL_ERRNOS, File, FileSystem, write_new
 from buffer_service.storage.log_format import (
     RECORD_HEADER_BYTES,
     SALT_BYTES,
@@ -84,16 +84,23 @@ class Segment:
 
 
 class Log:
-    """The segments of one store; ``crc`` is that of the last frame, which the next one is chained to."""
+    """The segments of one store; ``crc`` is that of the last frame, which the next one is chained to.
 
-    def __init__(self, system: FileSystem, folder: Path, shape: Shape, segment_bytes: int) -> None:
+    A process writes only to segments that it began itself: what one that was superseded still writes ends up behind
+    the end of a segment that another one has continued elsewhere, where recovery passes it over.
+    """
+
+    def __init__(self, system: FileSystem, folder: Path, shape: Shape, segment_bytes: int, epoch: int) -> None:
         self._system = system
         self._folder = folder
         self._shape = shape
         self._segment_bytes = segment_bytes
+        self.epoch = epoch
         self.segments: dict[int, Segment] = {}
         self.current: Segment
         self.crc = 0
+        self._coming: Segment | None = None
+        """The next segment, when a full disk kept its name from becoming durable."""
         self.appended_bytes = 0
         """Bytes of the frames appended since the store was opened."""
 
@@ -108,7 +115,7 @@ class Log:
         Raises StorageFullError after taking back what was written. Any other error is an OSError, after which
         durability is unknown.
         """
-        if self.current.size >= self._segment_bytes:
+        if self.current.size >= self._segment_bytes or self.current.header.epoch != self.epoch:
             self.start_segment(sequence)
         segment = self.current
         frame, crc, starts = encode_frame(sequence, operations, records, segment.header.salt, self.crc)
@@ -131,16 +138,23 @@ class Log:
     def start_segment(self, sequence: int) -> None:
         """Begin the next segment, whose first operation is ``sequence``; raises as ``append`` does."""
         number = self.current.header.number + 1 if self.segments else 1
-        header = SegmentHeader(number, sequence, os.urandom(SALT_BYTES), self.crc, self._shape)
         path = self._folder / segment_name(number)
         try:
-            write_durably(self._system, path, [header.encode()])
+            if self._coming is None:
+                header = SegmentHeader(number, sequence, self.epoch, os.urandom(SALT_BYTES), self.crc, self._shape)
+                write_new(self._system, path, [header.encode()], self.epoch)
+                self._coming = Segment(header, path, self._system.open(path), SEGMENT_HEADER_BYTES)
+            self._system.sync_folder(self._folder)
+        except FileExistsError as error:
+            raise SupersededError(
+                f"{path}: another process has taken over this store and begun this segment; stop this process"
+            ) from error
         except OSError as error:
             if error.errno not in FULL_ERRNOS:
                 raise
-            self._system.remove(path.with_name(path.name + TEMPORARY_SUFFIX))
             raise StorageFullError(FULL_MESSAGE) from error
-        self.adopt(Segment(header, path, self._system.open(path), SEGMENT_HEADER_BYTES))
+        self.adopt(self._coming)
+        self._coming = None
 
     def adopt(self, segment: Segment) -> None:
         """Take in the next segment; the last one taken in is written to."""

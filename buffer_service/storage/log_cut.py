@@ -6,6 +6,7 @@ again with the operations up to the sequence and the records that these need.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,15 +60,32 @@ def _find(folder: Path, sequence: int, snapshots: list[int], last: int) -> _Cut 
         header = read_header(RealFileSystem().open_to_read(path), path)
         first, offset = header.segment, header.offset
     for number in range(first, last + 1):
-        path = folder / segment_name(number)
-        data = path.read_bytes()
-        salt = SegmentHeader.decode(data, path).salt
-        while (frame := decode_frame(data, offset, salt)) is not None:
+        data = (folder / segment_name(number)).read_bytes()
+        segment, following = _headers(folder, number, last)
+        for frame, at in _frames(data, offset, segment, following):
             if frame.operations and frame.operations[-1].sequence > sequence:
-                return _Cut(number, offset, _part_of(frame, data[offset : offset + frame.size], sequence, salt))
-            offset += frame.size
+                return _Cut(number, at, _part_of(frame, data[at : at + frame.size], sequence, segment.salt))
         offset = SEGMENT_HEADER_BYTES
     return None
+
+
+def _headers(folder: Path, number: int, last: int) -> tuple[SegmentHeader, SegmentHeader | None]:
+    """Return the header of a segment and of the one after it."""
+    paths = [folder / segment_name(each) for each in (number, number + 1) if each <= last]
+    system = RealFileSystem()
+    headers = [SegmentHeader.decode(system.open_to_read(path).read_at(SEGMENT_HEADER_BYTES, 0), path) for path in paths]
+    return headers[0], headers[1] if len(headers) > 1 else None
+
+
+def _frames(
+    data: bytes, offset: int, header: SegmentHeader, following: SegmentHeader | None
+) -> Iterator[tuple[Frame, int]]:
+    """Yield the frames from the offset on and where each starts, up to where a later process took over."""
+    while (frame := decode_frame(data, offset, header.salt)) is not None:
+        if following and following.takes_over(header, frame.previous_crc, frame.sequence - 1):
+            return
+        yield frame, offset
+        offset += frame.size
 
 
 def _part_of(frame: Frame, data: bytes, sequence: int, salt: bytes) -> bytes:

@@ -22,12 +22,12 @@ from buffer_service.errors import CorruptStoreError, IncompatibleStoreError
 from buffer_service.storage.base import Shape
 from buffer_service.storage.operations import Append, Operation, decode_operations, encode_operations
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FRAME_MAGIC = b"xbf1"
 SALT_BYTES = 8
 
 _SEGMENT_MAGIC = b"xbufseg\n"
-_SEGMENT = struct.Struct("<8sIIQQ8s16sI")
+_SEGMENT = struct.Struct("<8sIIQQQ8s16sI")
 _FRAME = struct.Struct("<4sQIII")
 _RECORD = struct.Struct("<IIQII")
 _CRC = struct.Struct("<I")
@@ -46,6 +46,8 @@ class SegmentHeader:
     number: int
     first_sequence: int
     """Sequence of the first operation that may stand in it."""
+    epoch: int
+    """That of the process that wrote it, see ``epoch``."""
     salt: bytes
     previous_crc: int
     """CRC of the last frame of the segment before, 0 for the first segment."""
@@ -59,25 +61,34 @@ class SegmentHeader:
             self.shape.dimension,
             self.number,
             self.first_sequence,
+            self.epoch,
             self.salt,
             self.shape.metric.encode(),
             self.previous_crc,
         )
         return fields + _CRC.pack(google_crc32c.value(fields))
 
+    def takes_over(self, before: SegmentHeader, crc: int, sequence: int) -> bool:
+        """Tell whether a later process went on here from the segment ``before``, of which it knew up to ``sequence``.
+
+        ``crc`` is that of the frame with that sequence. What stands behind that frame is of the process before.
+        """
+        return self.epoch > before.epoch and self.previous_crc == crc and self.first_sequence == sequence + 1
+
     @classmethod
     def decode(cls, data: bytes, path: Path) -> SegmentHeader:
         """Parse a header; raises CorruptStoreError or, for another format, IncompatibleStoreError."""
         if len(data) < SEGMENT_HEADER_BYTES or not data.startswith(_SEGMENT_MAGIC):
             raise CorruptStoreError(f"{path}, offset 0: no segment header; restore a backup")
-        _, version, dimension, number, first_sequence, salt, metric, previous_crc = _SEGMENT.unpack_from(data)
+        _, version, dimension, number, first_sequence, epoch, salt, metric, previous_crc = _SEGMENT.unpack_from(data)
         if version != FORMAT_VERSION:
             raise IncompatibleStoreError(f"{path} has format {version}; this program reads {FORMAT_VERSION}")
         if _CRC.unpack_from(data, _SEGMENT.size)[0] != google_crc32c.value(data[: _SEGMENT.size]):
             raise CorruptStoreError(
                 f"{path}, offset 0: the checksum of the segment header does not hold; restore a backup"
             )
-        return cls(number, first_sequence, salt, previous_crc, Shape(dimension, metric.rstrip(b"\0").decode()))
+        shape = Shape(dimension, metric.rstrip(b"\0").decode())
+        return cls(number, first_sequence, epoch, salt, previous_crc, shape)
 
 
 @dataclass(frozen=True, slots=True)

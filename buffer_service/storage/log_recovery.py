@@ -53,17 +53,17 @@ class Recovered:
     torn_bytes: int = 0
 
 
-def recover(system: FileSystem, folder: Path, shape: Shape, segment_bytes: int) -> Recovered:
-    """Open or create the store. Raises CorruptStoreError or IncompatibleStoreError."""
-    return _Recovery(system, folder, shape, segment_bytes).run()
+def recover(system: FileSystem, folder: Path, shape: Shape, segment_bytes: int, epoch: int = 0) -> Recovered:
+    """Open or create the store for the process with this epoch. Raises CorruptStoreError or IncompatibleStoreError."""
+    return _Recovery(system, folder, shape, segment_bytes, epoch).run()
 
 
 class _Recovery:
-    def __init__(self, system: FileSystem, folder: Path, shape: Shape, segment_bytes: int) -> None:
+    def __init__(self, system: FileSystem, folder: Path, shape: Shape, segment_bytes: int, epoch: int) -> None:
         self._system = system
         self._folder = folder
         self._shape = shape
-        self._found = Recovered(Table(), Log(system, folder, shape, segment_bytes), [])
+        self._found = Recovered(Table(), Log(system, folder, shape, segment_bytes, epoch), [])
         self._bad_snapshots: list[Path] = []
 
     def run(self) -> Recovered:
@@ -80,6 +80,8 @@ class _Recovery:
                 return self._found
             self._require_segments(snapshot, numbers)
             self._replay(snapshot, numbers)
+            # The epoch file may have been lost with a backup that does not carry it.
+            self._found.log.epoch = max(self._found.log.epoch, self._found.log.current.header.epoch + 1)
             self._count_live()
             self._clean_up(snapshot, names)
         return self._found
@@ -118,11 +120,16 @@ class _Recovery:
             for facts in sorted(snapshot.header.segments, key=lambda facts: facts.number):
                 segment = self._open(facts.number, facts.size)
                 segment.record_count, segment.record_bytes = facts.record_count, facts.record_bytes
+        if first not in found.log.segments:
+            self._require_chained(self._open(first, SEGMENT_HEADER_BYTES))
         for number in range(first, numbers[-1] + 1):
-            if number not in found.log.segments:
-                segment = self._open(number, SEGMENT_HEADER_BYTES)
-                self._require_chained(segment)
-            self._replay_segment(found.log.segments[number], offset, last=number == numbers[-1])
+            segment = found.log.segments[number]
+            if number == numbers[-1]:
+                self._replay_last(segment, offset)
+            else:
+                following = self._open(number + 1, SEGMENT_HEADER_BYTES)
+                self._replay_closed(segment, offset, following.header)
+                self._require_chained(following)
             offset = SEGMENT_HEADER_BYTES
 
     def _open(self, number: int, size: int) -> Segment:
@@ -147,21 +154,50 @@ class _Recovery:
                 f"{segment.path}, offset 0: does not continue the segment before it; restore a backup"
             )
 
-    def _replay_segment(self, segment: Segment, offset: int, *, last: bool) -> None:
+    def _replay_last(self, segment: Segment, offset: int) -> None:
         with _disk(segment.path):
-            if last:
-                # The last commit may have ended in a failed sync: then the cache holds what the disk does not.
-                segment.file.sync()
-                segment.file.forget_cache()
+            # The last commit may have ended in a failed sync: then the cache holds what the disk does not.
+            segment.file.sync()
+            segment.file.forget_cache()
+        rest = self._replay_frames(segment, offset, None)
+        if rest:
+            self._cut_off(segment, rest)
+
+    def _replay_closed(self, segment: Segment, offset: int, following: SegmentHeader) -> None:
+        rest = self._replay_frames(segment, offset, following)
+        if rest and not self._taken_over(segment, following):
+            raise CorruptStoreError(
+                f"{segment.path}, offset {segment.size}: a damaged frame, with another segment after it; "
+                "restore a backup"
+            )
+        if rest:
+            _logger.warning(
+                "%s, offset %d: %d bytes of a process that had been superseded are passed over; none were acknowledged",
+                segment.path,
+                segment.size,
+                len(rest),
+            )
+
+    def _taken_over(self, segment: Segment, following: SegmentHeader | None) -> bool:
+        found = self._found
+        return following is not None and following.takes_over(
+            segment.header, found.log.crc, found.table.header.sequence
+        )
+
+    def _replay_frames(self, segment: Segment, offset: int, following: SegmentHeader | None) -> bytes:
+        """Fold the frames up to where the next segment continues, and return what stands behind them."""
+        with _disk(segment.path):
             data = segment.file.read_at(max(0, segment.file.size() - offset), offset)
         at = 0
-        while (frame := decode_frame(data, at, segment.header.salt)) is not None:
+        while not self._taken_over(segment, following):
+            frame = decode_frame(data, at, segment.header.salt)
+            if frame is None:
+                break
             self._replay_frame(segment, frame, offset + at)
             at += frame.size
         segment.size = offset + at
         self._found.replayed_bytes += at
-        if at < len(data):
-            self._end_of_log(segment, data[at:], last=last)
+        return data[at:]
 
     def _replay_frame(self, segment: Segment, frame: Frame, offset: int) -> None:
         found = self._found
@@ -183,13 +219,13 @@ class _Recovery:
         segment.record_bytes += frame.record_bytes
         found.log.crc = frame.crc
 
-    def _end_of_log(self, segment: Segment, rest: bytes, *, last: bool) -> None:
+    def _cut_off(self, segment: Segment, rest: bytes) -> None:
         """Cut off what follows the last whole frame, if it can only be a commit that was never finished."""
         later = _frame_in(rest, segment.header.salt)
-        if not last or later is not None:
-            beyond = "another segment" if later is None else f"a whole frame at offset {segment.size + later}"
+        if later is not None:
             raise CorruptStoreError(
-                f"{segment.path}, offset {segment.size}: a damaged frame, with {beyond} after it; restore a backup"
+                f"{segment.path}, offset {segment.size}: a damaged frame, with a whole frame at offset "
+                f"{segment.size + later} after it; restore a backup"
             )
         if any(rest):
             self._found.torn_bytes = len(rest)

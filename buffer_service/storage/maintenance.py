@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from buffer_service.storage.base import Shape
-from buffer_service.storage.fs import FULL_ERRNOS, TEMPORARY_SUFFIX, FileSystem
+from buffer_service.storage.fs import FULL_ERRNOS, FileSystem
 from buffer_service.storage.log import Log, segment_name
 from buffer_service.storage.log_recovery import Recovered
 from buffer_service.storage.snapshot import (
@@ -43,6 +43,8 @@ class Limits:
     """A snapshot is due after so many bytes of log, or four times the size of the last snapshot."""
     snapshot_changes: int = 50_000
     """It is also due after so many changed rows, or a quarter of all rows."""
+    snapshot_segments: int = 32
+    """And after so many segments, which a process that is started again and again makes without filling them."""
 
 
 class Maintenance:
@@ -109,6 +111,9 @@ class Maintenance:
 
     def _is_due(self, rows: int) -> bool:
         limits = self._limits
+        first = self._snapshots[-1].segment if self._snapshots else 1
+        if self._log.current.header.number - first >= limits.snapshot_segments:
+            return True
         return self._changes >= max(limits.snapshot_changes, rows // _ROWS_PER_CHANGE) or self._log_bytes >= max(
             limits.snapshot_log_bytes, _LOG_BYTES_PER_SNAPSHOT_BYTE * self._snapshot_bytes
         )
@@ -125,15 +130,7 @@ class Maintenance:
         snapshot = Snapshot(new_header(self._shape, image, position, facts), image)
         self._changes = self._log_bytes = 0
         self._then = lambda size: self._written(snapshot.header, size)
-        self._job = self._background.submit(self._write, snapshot)
-
-    def _write(self, snapshot: Snapshot) -> int:
-        try:
-            return write_snapshot(self._system, self._folder, snapshot)
-        except OSError:
-            name = snapshot_name(snapshot.header.sequence)
-            self._system.remove(self._folder / (name + TEMPORARY_SUFFIX))
-            raise
+        self._job = self._background.submit(write_snapshot, self._system, self._folder, snapshot, self._log.epoch)
 
     def _written(self, header: SnapshotHeader, size: int) -> None:
         self._snapshots.append(header)

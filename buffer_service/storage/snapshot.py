@@ -111,10 +111,10 @@ def new_header(
     )
 
 
-def write_snapshot(system: FileSystem, folder: Path, snapshot: Snapshot) -> int:
+def write_snapshot(system: FileSystem, folder: Path, snapshot: Snapshot, epoch: int) -> int:
     """Write and verify it; returns its size in bytes. Raises OSError, or CorruptStoreError when it reads back wrong."""
     path = folder / snapshot_name(snapshot.header.sequence)
-    return write_durably(system, path, _sealed(_blocks(snapshot)), lambda file: _verify(file, path))
+    return write_durably(system, path, _sealed(_blocks(snapshot)), verify=lambda file: _verify(file, path), epoch=epoch)
 
 
 def read_snapshot(file: File, path: Path) -> Snapshot:

@@ -46,6 +46,8 @@ class Inode:
     pending: list[Write | Truncate] = field(default_factory=list)
     content: bytearray = field(default_factory=bytearray)
     allocated: int = 0
+    whole_sectors: bool = False
+    """A write within one sector survives whole or not at all, which is all that LMDB asks of a disk."""
 
     def apply(self, change: Write | Truncate) -> None:
         """Change what readers see, and note it for the next sync."""
@@ -67,14 +69,16 @@ class Inode:
             if mode == "everything" or (mode == "some" and random.random() < 0.5):
                 _apply(content, change)
             elif mode == "sectors" and isinstance(change, Write):
-                for sector in _sectors(change):
-                    fate = random.choice(("kept", "kept", "lost", "zeroes", "junk"))
+                sectors = _sectors(change)
+                tearing = () if self.whole_sectors and len(sectors) == 1 else ("zeroes", "junk")
+                for sector in sectors:
+                    fate = random.choice(("kept", "kept", "lost", *tearing))
                     if fate == "kept":
                         _apply(content, sector)
                     elif fate != "lost":
                         junk = random.randbytes(len(sector.data)) if fate == "junk" else bytes(len(sector.data))
                         _apply(content, Write(sector.offset, junk))
-        return Inode(bytes(content), [], content)
+        return Inode(bytes(content), [], content, whole_sectors=self.whole_sectors)
 
 
 class SimulatedFile:
@@ -154,6 +158,7 @@ class SimulatedFileSystem:
         self.read_error: int | None = None
         self.capacity_bytes: int | None = None
         self.power_off_at: int | None = None
+        self.whole_sectors = False
 
     def after_power_loss(self, seed: int) -> SimulatedFileSystem:
         """Return the file system as the machine finds it when it is on again; this one is left as it is."""
@@ -202,7 +207,7 @@ class SimulatedFileSystem:
     def create(self, path: Path) -> SimulatedFile:
         """See fs.FileSystem."""
         self._raise(self.step("create", path))
-        self._name(path, Inode())
+        self._name(path, Inode(whole_sectors=self.whole_sectors))
         return self.open(path)
 
     def open(self, path: Path) -> SimulatedFile:
@@ -217,6 +222,13 @@ class SimulatedFileSystem:
         self._raise(self.step("rename", target))
         inode = self.files[source]
         self._name(target, inode)
+
+    def rename_new(self, source: Path, target: Path) -> None:
+        """See fs.FileSystem."""
+        self._raise(self.step("rename", target))
+        if target in self.files:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+        self._name(target, self.files[source])
 
     def remove(self, path: Path) -> None:
         """See fs.FileSystem."""

@@ -119,17 +119,17 @@ def test_a_flipped_bit_in_the_last_group_cannot_be_told_from_a_tear() -> None:
 def test_the_content_of_an_experience_never_passes_for_a_group() -> None:
     """A torn group whose payload is a copy of real frames is a tear, not a damaged frame with whole ones after it."""
     system, states, _ = log_of_three_groups()
-    content = bytes(system.files[FIRST].content)
     other = open_simulated(other_disk := SimulatedFileSystem(), limits=ONE_SEGMENT)
     fill(other, 4)
     frames = bytes(other_disk.files[FIRST].content)[SEGMENT_HEADER_BYTES:]
     store = open_simulated(system, limits=ONE_SEGMENT)
     append = msgspec.structs.replace(append_operation(Random(0), states[3]), payload=frames + bytes(64))
     store.commit(group_of(store, [append]))
-    torn = bytes(system.files[FIRST].content)[:-8]
+    last = FOLDER / segment_name(2)
+    torn = bytes(system.files[last].content)[:-8]
     assert frames in torn
-    assert len(torn) > len(content) + FRAME_HEADER_BYTES
-    check_recovered(open_simulated(write(system, FIRST, torn), limits=ONE_SEGMENT), states[3])
+    assert len(torn) > SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES
+    check_recovered(open_simulated(write(system, last, torn), limits=ONE_SEGMENT), states[3])
 
 
 def test_groups_of_an_older_segment_after_the_end_are_not_replayed() -> None:
