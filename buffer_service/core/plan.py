@@ -133,21 +133,20 @@ class Plan:
             self.group.apply(CountRetrievals(self.next_sequence, live))
 
     def _known_ids(self, prepared: Sequence[Prepared]) -> list[int | None]:
-        """Return the id of each experience that is there already under its client_id."""
+        """Return the id of each experience that was appended before under its client_id."""
         known: list[int | None] = []
         seen: set[str] = set()
         for item in prepared:
-            experience = None if item.client_id is None else self.group.id_of_client(item.client_id)
+            before = None if item.client_id is None else self.group.appended_before(item.client_id)
             if item.client_id is not None:
-                row = None if experience is None else self.group.row(experience)
                 if item.client_id in seen:
                     raise ConflictError(f"client_id {item.client_id} occurs twice in this request")
                 seen.add(item.client_id)
-                if row is not None and row.fingerprint != item.fingerprint:
-                    raise ConflictError(
-                        f"client_id {item.client_id} was used for experience {experience} with another content"
-                    )
-            known.append(experience)
+            if before is not None and before[1] != item.fingerprint:
+                raise ConflictError(
+                    f"client_id {item.client_id} was used for experience {before[0]} with another content"
+                )
+            known.append(None if before is None else before[0])
         return known
 
     def _append_one(self, item: Prepared) -> int:

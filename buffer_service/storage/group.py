@@ -19,7 +19,7 @@ from buffer_service.storage.operations import (
     SetPriorities,
     SwitchIndex,
 )
-from buffer_service.storage.table import Header, RequestAnswer, Row, Table
+from buffer_service.storage.table import Header, RequestAnswer, Row, Table, remember
 
 
 @dataclass(slots=True)
@@ -37,6 +37,7 @@ class Group:
     dropped: set[int] = field(default_factory=set)
     appended: dict[int, Append] = field(default_factory=dict)
     requests: dict[str, RequestAnswer] = field(default_factory=dict)
+    retired: dict[str, RequestAnswer] = field(default_factory=dict)
     client_ids: dict[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -57,10 +58,14 @@ class Group:
         """Return the number of live experiences after the operations so far."""
         return len(self.table) - len(self.dropped) + len(self.appended)
 
-    def id_of_client(self, client_id: str) -> int | None:
-        """Return the live experience that was appended under this client_id."""
+    def appended_before(self, client_id: str) -> tuple[int, bytes] | None:
+        """Return id and fingerprint of what was appended under this client_id, live or gone since."""
         experience = self.client_ids.get(client_id, self.table.client_ids.get(client_id))
-        return None if experience is None or self.row(experience) is None else experience
+        row = None if experience is None else self.row(experience)
+        if row is not None:
+            return row.id, row.fingerprint
+        answer = self.retired.get(client_id, self.table.retired.get(client_id))
+        return None if answer is None else (int.from_bytes(answer.answer, "big"), answer.fingerprint)
 
     def request(self, request_id: str) -> RequestAnswer | None:
         """Return what was answered to this request_id."""
@@ -96,14 +101,15 @@ class Group:
         if row is not None:
             row.place = place
 
-    def publish(self) -> list[str]:
-        """Write the changes into the table; returns the request ids that it forgot. Call once, after the commit."""
+    def publish(self) -> None:
+        """Write the changes into the table. Call once, after the commit."""
         for experience in self.dropped:
             self.table.drop(experience)
         for row in self.rows.values():
             self.table.put(row)
         self.table.header = self.header
-        return self.table.remember(self.requests.items())
+        remember(self.table.requests, self.requests)
+        remember(self.table.retired, self.retired)
 
     def _append(self, operation: Append) -> None:
         if operation.id != self.header.next_id:
@@ -122,6 +128,9 @@ class Group:
             self.client_ids[operation.client_id] = operation.id
 
     def _drop(self, experience: int) -> None:
+        row = self.row(experience)
+        if row is not None and row.client_id is not None:
+            self.retired[row.client_id] = RequestAnswer(row.fingerprint, experience.to_bytes(8, "big"))
         self.rows.pop(experience, None)
         self.appended.pop(experience, None)
         if experience in self.table.slots:

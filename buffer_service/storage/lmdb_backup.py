@@ -83,8 +83,7 @@ def _file(number: int, entries: list[_Entry]) -> BackupFile:
 def _entries(transaction: lmdb.Transaction, databases: Databases, lock: threading.Lock, path: Path) -> Iterator[_Entry]:
     """Yield every key and value, verified."""
     try:
-        handles = (databases.meta, databases.rows, databases.records, databases.requests)
-        for number, database in enumerate(handles):
+        for number, database in enumerate(databases):
             values = iter(transaction.cursor(database))
             while True:
                 with lock:

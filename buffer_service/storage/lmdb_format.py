@@ -15,7 +15,7 @@ import numpy as np
 from buffer_service.storage.base import Shape
 from buffer_service.storage.table import COLUMNS, Header, Image, RequestAnswer, Row
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _CRC = struct.Struct("<I")
 _RECORD = struct.Struct("<I")
@@ -136,7 +136,11 @@ def encode_row(row: Row) -> bytes:
 
 
 def decode_rows(
-    header: Header, ids: Sequence[int], bodies: Sequence[bytes], requests: list[tuple[str, RequestAnswer]]
+    header: Header,
+    ids: Sequence[int],
+    bodies: Sequence[bytes],
+    requests: list[tuple[str, RequestAnswer]],
+    retired: list[tuple[str, RequestAnswer]],
 ) -> Image:
     """Return the table's image; raises ValueError when a body is shorter than it says."""
     fixed = np.frombuffer(b"".join([body[: _ROW.size] for body in bodies]), _ROW_FIELDS)
@@ -150,7 +154,7 @@ def decode_rows(
         if len(body) != middle + fingerprint_bytes:
             raise ValueError("a row is shorter than it says")
         names.append((None if client_bytes == _NO_CLIENT else body[_ROW.size : middle].decode(), body[middle:]))
-    return Image(header, columns, names, requests)
+    return Image(header, columns, names, requests, retired)
 
 
 def encode_record(payload: bytes, vector: bytes) -> bytes:

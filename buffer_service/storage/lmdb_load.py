@@ -19,15 +19,15 @@ from buffer_service.storage.lmdb_format import (
     opened,
 )
 from buffer_service.storage.lmdb_write import HEADER_KEY, Databases
-from buffer_service.storage.table import RequestAnswer, Table
+from buffer_service.storage.table import Table
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The state, and under which order number each remembered request id is stored."""
+    """The state, and under which order numbers remembered request ids and retired client ids are stored."""
 
     table: Table
-    request_orders: dict[str, int]
+    orders: tuple[dict[str, int], dict[str, int]]
 
 
 def load(environment: lmdb.Environment, databases: Databases, shape: Shape, path: Path) -> Loaded:
@@ -36,21 +36,27 @@ def load(environment: lmdb.Environment, databases: Databases, shape: Shape, path
         header = read_header(transaction, databases.meta, path)
         require_shape(path, Shape(header.dimension, header.metric), shape)
         ids, bodies = _values(transaction, databases.rows, path, "row")
-        orders, answers = _values(transaction, databases.requests, path, "remembered request")
+        remembered = [
+            _values(transaction, database, path, "remembered answer")
+            for database in (databases.requests, databases.retired)
+        ]
         records = transaction.stat(databases.records)["entries"]
     if records != len(ids):
         raise CorruptStoreError(f"{path}: {len(ids)} rows, but {records} records; restore a backup")
     try:
-        requests: list[tuple[str, RequestAnswer]] = [decode_request(body) for body in answers]
-        image = decode_rows(header.header(), ids, bodies, requests)
+        requests, retired = ([decode_request(body) for body in answers] for _, answers in remembered)
+        image = decode_rows(header.header(), ids, bodies, requests, retired)
     except (ValueError, msgspec.DecodeError) as error:
         raise CorruptStoreError(f"{path}: {error}; restore a backup") from error
     if ids and ids[-1] >= header.next_id:
         raise CorruptStoreError(
             f"{path}: experience {ids[-1]} is beyond the last one, {header.next_id - 1}; restore a backup"
         )
-    order_of = {request_id: order for order, (request_id, _) in zip(orders, requests, strict=True)}
-    return Loaded(Table.restored(image), order_of)
+    request_orders, retired_orders = (
+        {name: order for order, (name, _) in zip(orders, answers, strict=True)}
+        for (orders, _), answers in zip(remembered, (requests, retired), strict=True)
+    )
+    return Loaded(Table.restored(image), (request_orders, retired_orders))
 
 
 def read_header(transaction: lmdb.Transaction, meta: lmdb._Database, path: Path) -> StoredHeader:

@@ -1,8 +1,9 @@
 """The ``lmdb`` adapter: one LMDB environment, one write transaction per commit.
 
 Databases: ``meta`` (header, format, shape), ``rows`` (id to the changing part), ``records`` (id to vector and
-payload), ``requests`` (order to request id and answer). Every value carries a checksum. Commits come from the writer
-thread; reads open a short transaction on their own thread. Nobody else may open the environment, see ``lock``.
+payload), ``requests`` and ``retired`` (order to request or client id and answer). Every value carries a checksum.
+Commits come from the writer thread; reads open a short transaction on their own thread. Nobody else may open the
+environment, see ``lock``.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class LmdbStore:
                 databases = lmdb_write.open_databases(self._environment, shape)
                 loaded = lmdb_load.load(self._environment, databases, shape, self._path)
             self._databases = databases
-            self._writer = lmdb_write.Writer(databases, shape, map_size_bytes, loaded.request_orders)
+            self._writer = lmdb_write.Writer(databases, shape, map_size_bytes, loaded.orders)
             self._table = loaded.table
             self._ballast = Ballast(RealFileSystem(), folder)
         except BaseException:
@@ -181,7 +182,7 @@ class LmdbStore:
         """Open the environment again: LMDB refuses even reads once it could not write its meta page."""
         with self._read_lock, _reading(self._path):
             self._environment.close()
-            self._environment = lmdb.open(str(self._path.parent), max_dbs=4, readonly=True)
+            self._environment = lmdb.open(str(self._path.parent), max_dbs=len(lmdb_write.DATABASE_NAMES), readonly=True)
             self._databases = lmdb_write.existing_databases(self._environment)
 
     def _bodies(self, ids: Sequence[int]) -> Iterator[bytes | None]:
@@ -216,7 +217,7 @@ def _open_environment(folder: Path, map_size_bytes: int) -> lmdb.Environment:
     environment = lmdb.open(
         str(folder),
         map_size=map_size_bytes,
-        max_dbs=4,
+        max_dbs=len(lmdb_write.DATABASE_NAMES),
         max_readers=_READERS_MAX,
         max_spare_txns=_READERS_MAX // 4,
         sync=True,

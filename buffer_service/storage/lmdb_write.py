@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from dataclasses import dataclass
 from itertools import chain, count, islice
+from typing import NamedTuple
 
 import lmdb
 
@@ -20,27 +20,28 @@ from buffer_service.storage.lmdb_format import (
     key,
     sealed,
 )
-from buffer_service.storage.table import REQUESTS_REMEMBERED_MAX, Header
+from buffer_service.storage.table import REMEMBERED_MAX, Header, RequestAnswer
 
 HEADER_KEY = b"header"
 
 _RESERVE_SHARE = 16
+_RESERVE_BYTES_MIN = 256 << 10
 _RESERVE_BYTES_MAX = 64 << 20
 _PAGE_BYTES = 4096
 _PAGES_PER_CHANGE = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Databases:
+class Databases(NamedTuple):
     """The handles of the named databases."""
 
     meta: lmdb._Database
     rows: lmdb._Database
     records: lmdb._Database
     requests: lmdb._Database
+    retired: lmdb._Database
 
 
-DATABASE_NAMES = (b"meta", b"rows", b"records", b"requests")
+DATABASE_NAMES = (b"meta", b"rows", b"records", b"requests", b"retired")
 
 
 def existing_databases(environment: lmdb.Environment) -> Databases:
@@ -57,15 +58,50 @@ def open_databases(environment: lmdb.Environment, shape: Shape) -> Databases:
     return databases
 
 
-class Writer:
-    """Puts groups into transactions; remembers under which order number each request id is stored."""
+class _Answers:
+    """Remembered answers: under which order number each is stored."""
 
-    def __init__(self, databases: Databases, shape: Shape, map_size_bytes: int, request_orders: dict[str, int]) -> None:
+    def __init__(self, database: lmdb._Database, orders: dict[str, int]) -> None:
+        self._database = database
+        self._orders = orders
+        self._next = max(orders.values(), default=0) + 1
+
+    def put(self, transaction: lmdb.Transaction, answers: dict[str, RequestAnswer]) -> None:
+        """Put new answers and delete the oldest, as ``table.remember`` will forget them."""
+        numbered, forgotten = self._changes(answers)
+        orders = ChainMap(numbered, self._orders)
+        for name, answer in answers.items():
+            at = key(orders[name])
+            transaction.put(at, sealed(at, encode_request(name, answer)), db=self._database)
+        for name in forgotten:
+            transaction.delete(key(orders[name]), db=self._database)
+
+    def committed(self, answers: dict[str, RequestAnswer]) -> None:
+        """Follow the numbering once the group is durable."""
+        numbered, forgotten = self._changes(answers)
+        self._orders.update(numbered)
+        self._next += len(numbered)
+        for name in forgotten:
+            del self._orders[name]
+
+    def _changes(self, answers: dict[str, RequestAnswer]) -> tuple[dict[str, int], list[str]]:
+        """Return the numbers of the new names, and the names that are forgotten."""
+        new = [name for name in answers if name not in self._orders]
+        excess = max(0, len(self._orders) + len(new) - REMEMBERED_MAX)
+        return dict(zip(new, count(self._next), strict=False)), list(islice(chain(self._orders, new), excess))
+
+
+class Writer:
+    """Puts groups into transactions; ``orders`` are those of the requests and of the retired client ids."""
+
+    def __init__(
+        self, databases: Databases, shape: Shape, map_size_bytes: int, orders: tuple[dict[str, int], dict[str, int]]
+    ) -> None:
         self._databases = databases
         self._shape = shape
-        self._orders = request_orders
-        self._next_order = max(request_orders.values(), default=0) + 1
-        reserve_bytes = min(map_size_bytes // _RESERVE_SHARE, _RESERVE_BYTES_MAX)
+        self._requests = _Answers(databases.requests, orders[0])
+        self._retired = _Answers(databases.retired, orders[1])
+        reserve_bytes = min(max(map_size_bytes // _RESERVE_SHARE, _RESERVE_BYTES_MIN), _RESERVE_BYTES_MAX)
         self._pages_max = (map_size_bytes - reserve_bytes) // _PAGE_BYTES
 
     def put(self, transaction: lmdb.Transaction, group: Group) -> None:
@@ -84,38 +120,18 @@ class Writer:
         for experience, row in group.rows.items():
             at = key(experience)
             transaction.put(at, sealed(at, encode_row(row)), db=databases.rows)
-        self._put_requests(transaction, group)
+        self._requests.put(transaction, group.requests)
+        self._retired.put(transaction, group.retired)
         _put_header(transaction, databases, self._shape, group.header)
 
     def committed(self, group: Group) -> None:
-        """Follow the numbering of requests once the group is durable."""
-        numbered, forgotten = self._request_changes(group)
-        self._orders.update(numbered)
-        self._next_order += len(numbered)
-        for request_id in forgotten:
-            del self._orders[request_id]
-
-    def _request_changes(self, group: Group) -> tuple[dict[str, int], list[str]]:
-        """Return the numbers of the new request ids, and the ids that are forgotten; as ``Table.remember`` will."""
-        new = [request_id for request_id in group.requests if request_id not in self._orders]
-        excess = max(0, len(self._orders) + len(new) - REQUESTS_REMEMBERED_MAX)
-        return dict(zip(new, count(self._next_order), strict=False)), list(islice(chain(self._orders, new), excess))
-
-    def _put_requests(self, transaction: lmdb.Transaction, group: Group) -> None:
-        numbered, forgotten = self._request_changes(group)
-        orders = ChainMap(numbered, self._orders)
-        for request_id, answer in group.requests.items():
-            at = key(orders[request_id])
-            transaction.put(at, sealed(at, encode_request(request_id, answer)), db=self._databases.requests)
-        for request_id in forgotten:
-            transaction.delete(key(orders[request_id]), db=self._databases.requests)
+        """Follow the numbering of answers once the group is durable."""
+        self._requests.committed(group.requests)
+        self._retired.committed(group.retired)
 
     def _require_room(self, transaction: lmdb.Transaction, group: Group) -> None:
         databases = self._databases
-        used = sum(
-            _pages(transaction, database)
-            for database in (databases.meta, databases.rows, databases.records, databases.requests)
-        )
+        used = sum(_pages(transaction, database) for database in databases)
         needed = sum(
             (len(append.payload) + len(append.vector)) // _PAGE_BYTES + _PAGES_PER_CHANGE
             for append in group.appended.values()

@@ -23,7 +23,7 @@ from buffer_service.storage.base import Shape
 from buffer_service.storage.fs import File, FileSystem, write_durably
 from buffer_service.storage.table import COLUMNS, Header, Image, RequestAnswer
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _NAME = re.compile(r"snapshot-(\d{20})\.bin")
 _MAGIC = b"xbufsnp\n"
@@ -62,6 +62,7 @@ class SnapshotHeader(msgspec.Struct, frozen=True, array_like=True):
     """The segments with live records, and the one where replay starts."""
     row_count: int
     request_count: int
+    retired_count: int
 
     def needs(self) -> set[int]:
         """Return the segments without which the snapshot is worth nothing, before the one where replay starts."""
@@ -108,6 +109,7 @@ def new_header(
         segments,
         image.row_count,
         len(image.requests),
+        len(image.retired),
     )
 
 
@@ -131,14 +133,12 @@ def read_snapshot(file: File, path: Path) -> Snapshot:
     while len(names) < header.row_count:
         named = _decoded(_names_decoder, next(blocks), path)
         names += named
-    requests: list[tuple[str, RequestAnswer]] = []
-    while len(requests) < header.request_count:
-        batch = _decoded(_requests_decoder, next(blocks), path)
-        requests += [(request_id, RequestAnswer(fingerprint, answer)) for request_id, fingerprint, answer in batch]
+    requests = _read_answers(blocks, header.request_count, path)
+    retired = _read_answers(blocks, header.retired_count, path)
     if next(blocks) != _END:
         raise CorruptStoreError(f"{path}: more rows or requests than the header says")
     state = Header(header.sequence, header.next_id, header.generation, header.revision, header.watermark)
-    return Snapshot(header, Image(state, columns, names, requests))
+    return Snapshot(header, Image(state, columns, names, requests, retired))
 
 
 def read_header(file: File, path: Path) -> SnapshotHeader:
@@ -153,10 +153,19 @@ def _blocks(snapshot: Snapshot) -> Iterator[bytes]:
         yield image.columns[name].astype("<f8" if name in _FLOATS else "<i8", copy=False).tobytes()
     for start in range(0, image.row_count, _NAMES_PER_BLOCK):
         yield msgspec.msgpack.encode(image.names[start : start + _NAMES_PER_BLOCK])
-    for start in range(0, len(image.requests), _REQUESTS_PER_BLOCK):
-        batch = image.requests[start : start + _REQUESTS_PER_BLOCK]
-        yield msgspec.msgpack.encode([(request_id, answer.fingerprint, answer.answer) for request_id, answer in batch])
+    for answers in (image.requests, image.retired):
+        for start in range(0, len(answers), _REQUESTS_PER_BLOCK):
+            batch = answers[start : start + _REQUESTS_PER_BLOCK]
+            yield msgspec.msgpack.encode([(name, answer.fingerprint, answer.answer) for name, answer in batch])
     yield _END
+
+
+def _read_answers(blocks: Iterator[bytes], count: int, path: Path) -> list[tuple[str, RequestAnswer]]:
+    answers: list[tuple[str, RequestAnswer]] = []
+    while len(answers) < count:
+        batch = _decoded(_requests_decoder, next(blocks), path)
+        answers += [(name, RequestAnswer(fingerprint, answer)) for name, fingerprint, answer in batch]
+    return answers
 
 
 def _sealed(blocks: Iterator[bytes]) -> Iterator[bytes]:

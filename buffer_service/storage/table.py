@@ -8,14 +8,15 @@ of one row checks ``ids[slot]`` again afterwards, or holds the buffer's lock.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-REQUESTS_REMEMBERED_MAX = 10_000
-"""Answers to outcome reports kept for retries with the same request_id; the oldest are forgotten first."""
+REMEMBERED_MAX = 10_000
+"""Answers to outcome reports kept for retries with the same request_id, and client ids of experiences that have gone;
+of each the oldest are forgotten first."""
 
 COLUMNS = (
     "ids",
@@ -54,7 +55,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class RequestAnswer:
-    """What a caller was told for a request_id."""
+    """What a caller was told for a request_id, or for the client_id of an experience that has gone since."""
 
     fingerprint: bytes
     answer: bytes
@@ -81,6 +82,8 @@ class Image:
     """client_id and fingerprint of each row."""
     requests: list[tuple[str, RequestAnswer]]
     """From the oldest to the newest."""
+    retired: list[tuple[str, RequestAnswer]]
+    """From the oldest to the newest."""
 
     @property
     def row_count(self) -> int:
@@ -90,10 +93,14 @@ class Image:
 
 @dataclass(slots=True)
 class Table:
-    """All rows, by slot. ``len(table)`` is the number of live experiences."""
+    """All rows, by slot. ``len(table)`` is the number of live experiences.
+
+    ``requests`` holds answers by request_id, ``retired`` those by client_id for experiences that are not live any more.
+    """
 
     header: Header = field(default_factory=Header)
     requests: OrderedDict[str, RequestAnswer] = field(default_factory=OrderedDict)
+    retired: OrderedDict[str, RequestAnswer] = field(default_factory=OrderedDict)
     client_ids: dict[str, int] = field(default_factory=dict)
     slots: dict[int, int] = field(default_factory=dict)
     ids: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(_FIRST_SLOTS, np.int64))
@@ -112,7 +119,11 @@ class Table:
     @classmethod
     def restored(cls, image: Image) -> Table:
         """Return a table with the image's state; the image's arrays are copied."""
-        table = cls(header=replace(image.header), requests=OrderedDict(image.requests))
+        table = cls(
+            header=replace(image.header),
+            requests=OrderedDict(image.requests),
+            retired=OrderedDict(image.retired),
+        )
         count = image.row_count
         ids: list[int] = image.columns["ids"].astype(np.int64).tolist()
         table._grow(max(_FIRST_SLOTS, count))
@@ -136,6 +147,7 @@ class Table:
             columns={name: getattr(self, name)[order] for name in COLUMNS},
             names=[names[slot] for slot in order.tolist()],
             requests=list(self.requests.items()),
+            retired=list(self.retired.items()),
         )
 
     def __len__(self) -> int:
@@ -223,13 +235,6 @@ class Table:
         self._free.append(slot)
         return slot
 
-    def remember(self, requests: Iterable[tuple[str, RequestAnswer]]) -> list[str]:
-        """Keep answers for retries and return the request ids that were forgotten to stay within the bound."""
-        for request_id, answer in requests:
-            self.requests[request_id] = answer
-        excess = max(0, len(self.requests) - REQUESTS_REMEMBERED_MAX)
-        return [self.requests.popitem(last=False)[0] for _ in range(excess)]
-
     def _take_slot(self) -> int:
         if self._free:
             return self._free.pop()
@@ -245,3 +250,10 @@ class Table:
             column = np.zeros(slots, old.dtype)
             column[: len(old)] = old
             setattr(self, name, column)
+
+
+def remember(answers: OrderedDict[str, RequestAnswer], new: Mapping[str, RequestAnswer]) -> None:
+    """Take in new answers and forget the oldest beyond REMEMBERED_MAX."""
+    answers.update(new)
+    for _ in range(len(answers) - REMEMBERED_MAX):
+        answers.popitem(last=False)

@@ -23,6 +23,7 @@ def check_recovered(store: Store, acknowledged: Model, in_doubt: Sequence[Model]
     )
     assert found == expected[found.sequence]
     assert list(found.requests) == list(expected[found.sequence].requests), "requests are forgotten from the oldest on"
+    assert list(found.retired) == list(expected[found.sequence].retired), "and so are client ids of what has gone"
     check_consistent(store)
     return found
 

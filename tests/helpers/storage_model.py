@@ -49,10 +49,14 @@ class Model:
     index: tuple[int, int, int] = (0, 0, 0)
     experiences: dict[int, Experience] = field(default_factory=dict)
     requests: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
+    retired: dict[str, tuple[bytes, int]] = field(default_factory=dict)
+    """Fingerprint and id by the client_id of what has gone."""
 
     def copy(self) -> Model:
         """Return a model of its own."""
-        return replace(self, experiences=dict(self.experiences), requests=dict(self.requests))
+        return replace(
+            self, experiences=dict(self.experiences), requests=dict(self.requests), retired=dict(self.retired)
+        )
 
     def apply(self, operation: Operation) -> None:  # noqa: C901 - one case for each kind of operation
         """Fold one operation."""
@@ -71,7 +75,9 @@ class Model:
                     vector,
                 )
             case Evict(id=id_) | Remove(id=id_):
-                self.experiences.pop(id_, None)
+                gone = self.experiences.pop(id_, None)
+                if gone is not None and gone.client_id is not None:
+                    self.retired[gone.client_id] = (gone.fingerprint, id_)
             case SetPriorities(sequence, updates):
                 for id_, priority in updates:
                     self._change(id_, priority=priority, version=sequence)
@@ -122,8 +128,12 @@ def model_of(store: Store) -> Model:
     }
     header = table.header
     requests = {request_id: (answer.fingerprint, answer.answer) for request_id, answer in table.requests.items()}
+    retired = {
+        client_id: (answer.fingerprint, int.from_bytes(answer.answer, "big"))
+        for client_id, answer in table.retired.items()
+    }
     index = (header.generation, header.revision, header.watermark)
-    return Model(header.sequence, header.next_id, index, experiences, requests)
+    return Model(header.sequence, header.next_id, index, experiences, requests, retired)
 
 
 def random_operations(

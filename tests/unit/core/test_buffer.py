@@ -153,6 +153,28 @@ def test_a_retry_with_the_same_client_id_adds_nothing(tmp_path: Path) -> None:
         assert buffer.status().size == 1
 
 
+@pytest.mark.parametrize("gone", ["evicted", "removed"])
+def test_a_retry_gets_the_first_answer_after_the_experience_has_gone(tmp_path: Path, gone: str) -> None:
+    """A late retry must not bring back what has left, also after a restart; another content is still a conflict."""
+    first = Experience(confidence=0.5, visual=VECTORS[0].tobytes(), client_id="a")
+    settings = _settings(buffer=BufferSettings(capacity=3))
+    with ExperienceBuffer.open(tmp_path, settings) as buffer:
+        assert buffer.append([first]).ids == [1]
+        if gone == "removed":
+            buffer.remove(1)
+        else:
+            buffer.append(_experiences(VECTORS[1:4]))
+        size = buffer.status().size
+        assert buffer.append([first]).ids == [1]
+    with ExperienceBuffer.open(tmp_path, settings) as buffer:
+        assert buffer.append([first]).ids == [1]
+        assert buffer.status().size == size
+        with pytest.raises(EvictedExperienceError):
+            buffer.get(1)
+        with pytest.raises(ConflictError, match="client_id a"):
+            buffer.append([msgspec.structs.replace(first, confidence=0.6)])
+
+
 def test_a_full_disk_refuses_appends_and_heals(buffer: ExperienceBuffer, monkeypatch: pytest.MonkeyPatch) -> None:
     """507 for what needs space, reads and removals go on, and nothing of the refused write is there."""
     buffer.append(_experiences(VECTORS[:3]))

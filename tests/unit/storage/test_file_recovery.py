@@ -212,5 +212,5 @@ def test_a_newer_format_is_refused_as_such() -> None:
     """A downgrade says so instead of calling the store corrupt."""
     system, _, snapshots = store_with_snapshots()
     content = bytes(system.files[snapshots[1]].content)
-    with pytest.raises(IncompatibleStoreError, match="has format 2; this program reads 1"):
-        open_simulated(write(system, snapshots[1], content[:8] + b"\x02" + content[9:]))
+    with pytest.raises(IncompatibleStoreError, match="has format 3; this program reads 2"):
+        open_simulated(write(system, snapshots[1], content[:8] + b"\x03" + content[9:]))

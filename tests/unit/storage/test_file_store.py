@@ -15,7 +15,7 @@ from buffer_service.errors import StorageFullError
 from buffer_service.storage.ballast import BALLAST_BYTES
 from buffer_service.storage.file_store import FileStore
 from buffer_service.storage.log import segment_name, segment_of
-from buffer_service.storage.operations import Operation, Remove, ReportOutcomes, SetPriorities
+from buffer_service.storage.operations import Append, Operation, Remove, ReportOutcomes, SetPriorities
 from buffer_service.storage.snapshot import snapshot_name
 from tests.helpers.simulated_fs import FOLDER, SimulatedFileSystem
 from tests.helpers.storage_invariants import check_recovered
@@ -32,9 +32,15 @@ def commit(store: FileStore, model: Model, operations: list[Operation]) -> None:
         model.apply(operation)
 
 
-def without_request(operation: Operation) -> Operation:
-    """Return the operation without a request id, for remembered answers add to what is live."""
-    return msgspec.structs.replace(operation, request_id=None) if isinstance(operation, ReportOutcomes) else operation
+def without_names(operation: Operation) -> Operation:
+    """Return the operation without a request or client id, for remembered answers add to what is live."""
+    match operation:
+        case ReportOutcomes():
+            return msgspec.structs.replace(operation, request_id=None)
+        case Append():
+            return msgspec.structs.replace(operation, client_id=None)
+        case _:
+            return operation
 
 
 def fill_until_refused(store: FileStore, model: Model, random: Random) -> None:
@@ -52,7 +58,7 @@ def test_the_disk_stays_bounded_under_endless_churn(*, keep_oldest: bool) -> Non
     sizes = []
     for _ in range(1500):
         operations = random_operations(random, model, 4, keep_oldest=keep_oldest)
-        commit(store, model, [without_request(operation) for operation in operations])
+        commit(store, model, [without_names(operation) for operation in operations])
         background.work()
         sizes.append(sum(len(file.content) for file in system.files.values()))
     live_bytes = sum(len(kept.payload) + len(kept.vector) for kept in model.experiences.values())

@@ -131,7 +131,7 @@ def test_a_newer_format_is_refused_as_such(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("buffer_service.storage.lmdb_load.FORMAT_VERSION", 0)
         with (
-            pytest.raises(IncompatibleStoreError, match="has format 1; this program reads 0"),
+            pytest.raises(IncompatibleStoreError, match="has format 2; this program reads 0"),
             opened("lmdb", tmp_path),
         ):
             pass

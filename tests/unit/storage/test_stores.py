@@ -16,7 +16,7 @@ from buffer_service.storage.adapters import open_store
 from buffer_service.storage.base import Shape
 from buffer_service.storage.group import Group
 from buffer_service.storage.operations import Append, Operation, Remove, ReportOutcomes
-from buffer_service.storage.table import REQUESTS_REMEMBERED_MAX
+from buffer_service.storage.table import REMEMBERED_MAX
 from tests.helpers.storage_invariants import check_recovered
 from tests.helpers.storage_model import SHAPE, Model, append_operation, group_of, model_of, random_operations
 from tests.helpers.storage_open import BACKENDS, MAP_SIZE_BYTES, fill, opened
@@ -129,7 +129,7 @@ def test_reads_leave_out_what_is_not_live(backend: str, tmp_path: Path) -> None:
 @both
 def test_the_oldest_answers_are_forgotten_beyond_the_bound(backend: str, tmp_path: Path) -> None:
     """As many answers are remembered after a restart as before it, the newest ones."""
-    count = REQUESTS_REMEMBERED_MAX + 7
+    count = REMEMBERED_MAX + 7
     with opened(backend, tmp_path) as store:
         for first in range(1, count + 1, 2_000):
             group = Group.on(store.table)
@@ -141,6 +141,30 @@ def test_the_oldest_answers_are_forgotten_beyond_the_bound(backend: str, tmp_pat
     assert remembered[0] == "request-8"
     with opened(backend, tmp_path) as store:
         assert list(store.table.requests) == remembered
+
+
+@both
+def test_client_ids_of_what_has_gone_are_remembered_up_to_the_bound(backend: str, tmp_path: Path) -> None:
+    """Also those of experiences that were dropped by the group that appended them, and after a restart."""
+    count = REMEMBERED_MAX + 5
+    with opened(backend, tmp_path) as store:
+        for first in range(1, count + 1, 2_000):
+            group = Group.on(store.table)
+            for experience in range(first, min(first + 2_000, count + 1)):
+                sequence = group.header.sequence + 1
+                append = append_operation(Random(0), Model(sequence - 1, experience))
+                group.apply(msgspec.structs.replace(append, client_id=f"client-{experience}"))
+                group.apply(Remove(sequence + 1, experience))
+            store.commit(group)
+            group.publish()
+        remembered = list(store.table.retired)
+    assert remembered[0] == "client-6"
+    with opened(backend, tmp_path) as store:
+        assert list(store.table.retired) == remembered
+        assert Group.on(store.table).appended_before("client-5") is None
+        before = Group.on(store.table).appended_before("client-6")
+        assert before is not None
+        assert before[0] == 6
 
 
 @both

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from buffer_service.storage.table import Header, RequestAnswer, Row, Table
+from buffer_service.storage.table import Header, RequestAnswer, Row, Table, remember
 
 
 def row(experience: int, client_id: str | None = None) -> Row:
@@ -25,13 +25,15 @@ def test_a_restored_table_equals_the_one_it_was_taken_from() -> None:
     table = filled(3000)
     for experience in range(1, 3000, 3):
         table.drop(experience)
-    table.remember([("b", RequestAnswer(b"f", b"a")), ("a", RequestAnswer(b"g", b"c"))])
+    remember(table.requests, {"b": RequestAnswer(b"f", b"a"), "a": RequestAnswer(b"g", b"c")})
+    remember(table.retired, {"d": RequestAnswer(b"f", b"1"), "c": RequestAnswer(b"g", b"2")})
     copy = Table.restored(table.image())
     assert list(copy.rows()) == list(table.rows())
     assert [found.place for found in copy.rows()] == [found.place for found in table.rows()]
     assert copy.header == table.header
     assert copy.client_ids == table.client_ids
     assert list(copy.requests.items()) == list(table.requests.items())
+    assert list(copy.retired.items()) == list(table.retired.items())
     copy.put(row(3001))
     copy.drop(2)
     copy.header.sequence += 1
