@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from http import HTTPStatus
 from typing import TypeVar
 
@@ -25,9 +26,11 @@ from buffer_service.api.schemas import (
     UpdateAnswer,
     UpdatesAnswer,
 )
+from buffer_service.api.writes import Writes
 from buffer_service.core.buffer import ExperienceBuffer
 from buffer_service.core.embedding import Vectors, fuse, prepare, to_matrix, to_vector
 from buffer_service.core.plan import Appended, PriorityUpdate, UpdateStatus
+from buffer_service.core.write import Write
 from buffer_service.errors import InvalidRequestError, OverloadedError
 from buffer_service.index.view import Found
 
@@ -47,6 +50,7 @@ class HotPaths:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="api")
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="admin")
         self._pending = 0
+        self._writes = Writes(buffer.writer)
         self.handlers: dict[tuple[str, str], Handler] = {
             ("POST", "/v1/experiences"): self.append,
             ("POST", "/v1/search"): self.search,
@@ -54,6 +58,10 @@ class HotPaths:
             ("POST", "/v1/priorities"): self.priorities,
             ("POST", "/v1/outcomes"): self.outcomes,
         }
+
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
 
     def close(self) -> None:
         """Finish what runs."""
@@ -77,12 +85,13 @@ class HotPaths:
 
     async def append(self, request: Request) -> Answer:
         """POST /v1/experiences."""
+        future: asyncio.Future[Appended] = self._loop.create_future()
 
-        def submit() -> Future[Appended]:
-            return self._buffer.append_soon(decode(request, AppendBody).experiences)
+        def write() -> Write[Appended]:
+            return self._buffer.append_to(future, decode(request, AppendBody).experiences)
 
-        future = submit() if len(request.body) <= _INLINE_BYTES_MAX else await self.on_thread(submit)
-        appended = await asyncio.wrap_future(future)
+        self._writes.put(write() if len(request.body) <= _INLINE_BYTES_MAX else await self.on_thread(write))
+        appended = await future
         return encode(request, AppendAnswer(appended.ids, appended.sequence), HTTPStatus.CREATED)
 
     async def search(self, request: Request) -> Answer:
@@ -99,14 +108,18 @@ class HotPaths:
         """POST /v1/priorities."""
         body = decode(request, PrioritiesBody)
         updates = [PriorityUpdate(item.id, item.priority, item.sequence) for item in body.updates]
-        statuses = await self.on_thread(lambda: self._buffer.update_priorities(updates))
+        future: asyncio.Future[list[UpdateStatus]] = self._loop.create_future()
+        self._writes.put(self._buffer.update_priorities_to(future, updates))
+        statuses = await future
         return encode(request, _updates([update.id for update in updates], statuses))
 
     async def outcomes(self, request: Request) -> Answer:
         """POST /v1/outcomes."""
         body = decode(request, OutcomesBody)
         outcomes = [(item.id, item.success) for item in body.outcomes]
-        statuses = await self.on_thread(lambda: self._buffer.report_outcomes(outcomes, body.request_id))
+        future: asyncio.Future[list[UpdateStatus]] = self._loop.create_future()
+        self._writes.put(self._buffer.report_outcomes_to(future, outcomes, body.request_id))
+        statuses = await future
         return encode(request, _updates([experience for experience, _ in outcomes], statuses))
 
     def _search_raw(self, request: Request) -> Answer:

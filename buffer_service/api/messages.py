@@ -57,7 +57,14 @@ def header(scope: Scope, name: bytes) -> str:
 
 async def read_request(scope: Scope, receive: Receive, body_bytes_max: int) -> Request:
     """Read the body; raises TooLargeError as soon as it is known to be too long."""
-    announced = header(scope, b"content-length")
+    announced = content_type = accept = b""
+    for key, value in scope["headers"]:
+        if key == b"content-length":
+            announced = value
+        elif key == b"content-type":
+            content_type = value
+        elif key == b"accept":
+            accept = value
     if announced.isdigit() and int(announced) > body_bytes_max:
         raise _too_large(body_bytes_max)
     parts: list[bytes] = []
@@ -71,11 +78,12 @@ async def read_request(scope: Scope, receive: Receive, body_bytes_max: int) -> R
         parts.append(part)
         if not message.get("more_body", False):
             break
+    query: bytes = scope["query_string"]
     return Request(
-        query=dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
-        content_type=header(scope, b"content-type").partition(";")[0].strip().lower() or JSON,
-        accept=header(scope, b"accept"),
-        body=b"".join(parts),
+        query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
+        content_type=content_type.decode("latin-1").partition(";")[0].strip().lower() or JSON,
+        accept=accept.decode("latin-1"),
+        body=parts[0] if len(parts) == 1 else b"".join(parts),
     )
 
 

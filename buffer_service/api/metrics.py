@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
@@ -44,10 +44,15 @@ class Metrics:
             registry=self._registry,
         )
 
+        self._counted: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+
     def observe(self, path: str, status: int, seconds: float) -> None:
         """Count one request."""
-        self._requests.labels(path, status).inc()
-        self._latency.labels(path).observe(seconds)
+        counted = self._counted.get((path, status))
+        if counted is None:
+            counted = self._counted[path, status] = (self._requests.labels(path, status), self._latency.labels(path))
+        counted[0].inc()
+        counted[1].observe(seconds)
 
     def render(self) -> bytes:
         """Return the text exposition."""
@@ -67,6 +72,9 @@ class _StatusCollector(Collector):
         yield GaugeMetricFamily("xbuf_store_size_bytes", "Bytes of the store on disk", value=status.store.size_bytes)
         switches = float(self._buffer.follower.switches)
         yield GaugeMetricFamily("xbuf_index_switches", "Switches since the start", value=switches)
+        writer = self._buffer.writer
+        yield CounterMetricFamily("xbuf_write_groups", "Groups committed since the start", value=writer.groups)
+        yield CounterMetricFamily("xbuf_write_operations", "Operations in these groups", value=writer.operations)
         refused = float(status.refused is not None)
         yield GaugeMetricFamily("xbuf_generation_refused", "1 while the pointer is not followed", value=refused)
         backend = InfoMetricFamily("xbuf_backend", "Where FAISS runs")

@@ -17,6 +17,7 @@ import uvloop
 
 from buffer_service.api.app import Api, Operations
 from buffer_service.api.auth import Tokens
+from buffer_service.api.protocol import OneWriteProtocol
 from buffer_service.core.buffer import ExperienceBuffer
 from buffer_service.settings import InvalidSettingsError, Settings
 
@@ -84,7 +85,8 @@ def _server(application: Api | Operations) -> uvicorn.Server:
     config = uvicorn.Config(
         application,
         loop="none",
-        http="httptools",
+        http=OneWriteProtocol,
+        proxy_headers=False,
         lifespan="off",
         access_log=False,
         log_config=None,

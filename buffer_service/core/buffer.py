@@ -6,6 +6,7 @@ never wait for writes. Vectors are numpy arrays, lists or little-endian float32 
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import Counter
@@ -22,6 +23,7 @@ from buffer_service.contract import names
 from buffer_service.contract.pointer import Pointer, successor
 from buffer_service.contract.status import ServiceStatus
 from buffer_service.core import reading
+from buffer_service.core.appending import AppendRequest
 from buffer_service.core.embedding import prepare
 from buffer_service.core.experience import Experience, StoredExperience, prepare_experience
 from buffer_service.core.filtering import Filter, search_filtered
@@ -30,6 +32,7 @@ from buffer_service.core.plan import Appended, PriorityUpdate, UpdateStatus
 from buffer_service.core.rebuilder import Exports, Rebuilder
 from buffer_service.core.sampler import Drawn, Sampler
 from buffer_service.core.serving import Coming, Serving
+from buffer_service.core.write import Write
 from buffer_service.core.writer import Writer
 from buffer_service.errors import ConflictError, InvalidRequestError
 from buffer_service.index.engine import Engine
@@ -129,12 +132,18 @@ class ExperienceBuffer:
         return self.append_soon(experiences).result()
 
     def append_soon(self, experiences: Sequence[Experience]) -> Future[Appended]:
-        """Like append, but returns at once with a future. Bad input is raised here, not in the future."""
-        limit = self.settings.server.rows_max
-        if not 1 <= len(experiences) <= limit:
-            raise InvalidRequestError(f"{len(experiences)} experiences in one request; give 1 to {limit}")
-        prepared = [prepare_experience(experience, self.settings) for experience in experiences]
-        return self.writer.submit(lambda plan: plan.append(prepared))
+        """Like append, but returns at once with a future. Raises InvalidRequestError, as the future may, too."""
+        future: Future[Appended] = Future()
+        self.writer.put(self.append_to(future, experiences))
+        return future
+
+    def append_to(
+        self, future: Future[Appended] | asyncio.Future[Appended], experiences: Sequence[Experience]
+    ) -> Write[Appended]:
+        """Return an append that is to be put to the writer, and answers this future. Raises InvalidRequestError."""
+        self._check_rows(len(experiences), "experiences")
+        request = AppendRequest([prepare_experience(experience, self.settings) for experience in experiences])
+        return Write(lambda plan: plan.append(request), future, request)
 
     def remove(self, experience: int) -> int:
         """Remove one experience and return the sequence number of that."""
@@ -142,15 +151,34 @@ class ExperienceBuffer:
 
     def update_priorities(self, updates: Sequence[PriorityUpdate]) -> list[UpdateStatus]:
         """Set priorities; returns what became of each."""
+        future: Future[list[UpdateStatus]] = Future()
+        self.writer.put(self.update_priorities_to(future, updates))
+        return future.result()
+
+    def update_priorities_to(
+        self, future: Future[list[UpdateStatus]] | asyncio.Future[list[UpdateStatus]], updates: Sequence[PriorityUpdate]
+    ) -> Write[list[UpdateStatus]]:
+        """Like append_to."""
         self._check_rows(len(updates), "updates")
-        return self.writer.submit(lambda plan: plan.set_priorities(updates)).result()
+        return Write(lambda plan: plan.set_priorities(updates), future)
 
     def report_outcomes(
         self, outcomes: Sequence[tuple[int, bool]], request_id: str | None = None
     ) -> list[UpdateStatus]:
         """Count successes and failures of experiences; with a request_id a retry counts nothing twice."""
+        future: Future[list[UpdateStatus]] = Future()
+        self.writer.put(self.report_outcomes_to(future, outcomes, request_id))
+        return future.result()
+
+    def report_outcomes_to(
+        self,
+        future: Future[list[UpdateStatus]] | asyncio.Future[list[UpdateStatus]],
+        outcomes: Sequence[tuple[int, bool]],
+        request_id: str | None,
+    ) -> Write[list[UpdateStatus]]:
+        """Like append_to."""
         self._check_rows(len(outcomes), "outcomes")
-        return self.writer.submit(lambda plan: plan.report_outcomes(outcomes, request_id)).result()
+        return Write(lambda plan: plan.report_outcomes(outcomes, request_id), future)
 
     def search(
         self,
@@ -246,12 +274,12 @@ class ExperienceBuffer:
         return reading.status(self)
 
     def _publish(self, group: Group, coming: Coming | None) -> None:
-        table = group.table
+        slots = group.table.slots
         with self.sampler.lock:
-            freed = [table.slots[experience] for experience in group.dropped]
+            changed = [slots[experience] for experience in group.dropped]
             group.publish()
-            taken = [table.slots[experience] for experience in group.rows]
-            self.sampler.update(np.unique(np.array(freed + taken, np.int64)))
+            changed += [slots[experience] for experience in group.rows]
+            self.sampler.note(changed)
         self.serving.apply(group, coming)
 
     def _note(self, ids: npt.NDArray[np.int64], *, searched: bool) -> None:

@@ -16,22 +16,28 @@ Vectors = npt.NDArray[np.float32]
 Given = list[float] | bytes
 """A vector as it arrives: numbers, or little-endian float32."""
 
+Modality = tuple[Vectors, npt.NDArray[np.bool_]]
+"""(n, dimension) rows of one modality, and which of them are there."""
+
 _FLOAT32 = np.dtype("<f4")
 _CANCELLATION = 1e-6
 """Two modalities whose sum is smaller than this share of them cancel out: what is left is rounding error."""
 
 
-def to_vector(given: Given, dimension: int, field: str) -> Vectors:
-    """Return one modality as (dimension,) float32; raises InvalidRequestError naming the field."""
+def to_float32(given: Given, dimension: int, field: str) -> bytes:
+    """Return one modality as little-endian float32; raises InvalidRequestError naming the field."""
     if isinstance(given, bytes):
         if len(given) != dimension * _FLOAT32.itemsize:
             raise InvalidRequestError(f"{field} has {len(given)} bytes, expected {dimension} little-endian float32")
-        vector = np.frombuffer(given, _FLOAT32)
-    else:
-        if len(given) != dimension:
-            raise InvalidRequestError(f"{field} has {len(given)} numbers, this buffer's dimension is {dimension}")
-        vector = np.asarray(given, np.float64)
-    return _cast(vector, field)
+        return given
+    if len(given) != dimension:
+        raise InvalidRequestError(f"{field} has {len(given)} numbers, this buffer's dimension is {dimension}")
+    return _cast(np.asarray(given, np.float64), field).astype(_FLOAT32).tobytes()
+
+
+def to_vector(given: Given, dimension: int, field: str) -> Vectors:
+    """Return one modality as (dimension,) float32; raises InvalidRequestError naming the field."""
+    return _cast(np.frombuffer(to_float32(given, dimension, field), _FLOAT32), field)
 
 
 def to_matrix(data: bytes, dimension: int) -> Vectors:
@@ -58,12 +64,29 @@ def fuse(visual: Vectors | None, text: Vectors | None, settings: EmbeddingSettin
     return prepared
 
 
+def mixed_rows(visual: Modality, text: Modality, settings: EmbeddingSettings) -> Vectors:
+    """Return (n, dimension) float32 rows mixed as ``fuse`` does, neither checked nor normalised."""
+    if not text[1].any():
+        return visual[0]
+    if not visual[1].any():
+        return text[0]
+    rows: Vectors = np.where(visual[1][:, None], visual[0], text[0])
+    both = visual[1] & text[1]
+    rows[both] = _mixed(visual[0][both], text[0][both], settings)
+    return rows
+
+
 def _mix(visual: Vectors, text: Vectors, settings: EmbeddingSettings) -> Vectors:
+    return _cast(_mixed(visual[None, :], text[None, :], settings)[0], "visual and text together")
+
+
+def _mixed(visual: Vectors, text: Vectors, settings: EmbeddingSettings) -> npt.NDArray[np.float64]:
+    """Return the weighted sums of (n, dimension) rows; zero where the two cancel out."""
     parts = [settings.visual_weight * visual.astype(np.float64), settings.text_weight * text.astype(np.float64)]
-    mixed = parts[0] + parts[1]
-    if np.linalg.norm(mixed) <= _CANCELLATION * sum(np.linalg.norm(part) for part in parts):
-        mixed = np.zeros_like(mixed)
-    return _cast(mixed, "visual and text together")
+    mixed: npt.NDArray[np.float64] = parts[0] + parts[1]
+    lengths = [np.linalg.norm(rows, axis=1) for rows in (*parts, mixed)]
+    mixed[lengths[2] <= _CANCELLATION * (lengths[0] + lengths[1])] = 0.0
+    return mixed
 
 
 def prepare(vectors: Vectors, settings: EmbeddingSettings, field: str) -> Vectors:

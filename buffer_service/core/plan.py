@@ -14,6 +14,7 @@ from enum import StrEnum
 
 import msgspec
 
+from buffer_service.core.appending import AppendRequest
 from buffer_service.core.experience import Prepared
 from buffer_service.core.priority import clipped_priority
 from buffer_service.core.serving import Coming
@@ -72,9 +73,15 @@ class Plan:
         """The sequence number of the next operation."""
         return self.group.header.sequence + 1
 
-    def append(self, prepared: Sequence[Prepared]) -> Appended:
-        """Add experiences, evicting the oldest beyond the capacity. Raises ConflictError, BacklogError."""
-        known = self._known_ids(prepared)
+    def append(self, request: AppendRequest) -> Appended:
+        """Add experiences, evicting the oldest beyond the capacity.
+
+        Raises InvalidRequestError for a bad vector, ConflictError, BacklogError.
+        """
+        if request.vectors is None:
+            raise request.error or ValueError("the vectors of this request were not made")
+        fingerprints = [item.fingerprint() for item in request.items]
+        known = self._known_ids(request.items, fingerprints)
         new = sum(1 for experience in known if experience is None)
         if new > self._delta_room:
             raise BacklogError(
@@ -82,8 +89,8 @@ class Plan:
                 "hidden from searches, so appends wait until a rebuild has caught up"
             )
         ids = []
-        for item, experience in zip(prepared, known, strict=True):
-            ids.append(self._append_one(item) if experience is None else experience)
+        for before, item, fingerprint, vector in zip(known, request.items, fingerprints, request.vectors, strict=True):
+            ids.append(self._append_one(item, fingerprint, vector) if before is None else before)
         return Appended(ids, self.group.header.sequence)
 
     def remove(self, experience: int) -> int:
@@ -132,24 +139,24 @@ class Plan:
         if live:
             self.group.apply(CountRetrievals(self.next_sequence, live))
 
-    def _known_ids(self, prepared: Sequence[Prepared]) -> list[int | None]:
+    def _known_ids(self, items: Sequence[Prepared], fingerprints: Sequence[bytes]) -> list[int | None]:
         """Return the id of each experience that was appended before under its client_id."""
         known: list[int | None] = []
         seen: set[str] = set()
-        for item in prepared:
+        for item, fingerprint in zip(items, fingerprints, strict=True):
             before = None if item.client_id is None else self.group.appended_before(item.client_id)
             if item.client_id is not None:
                 if item.client_id in seen:
                     raise ConflictError(f"client_id {item.client_id} occurs twice in this request")
                 seen.add(item.client_id)
-            if before is not None and before[1] != item.fingerprint:
+            if before is not None and before[1] != fingerprint:
                 raise ConflictError(
                     f"client_id {item.client_id} was used for experience {before[0]} with another content"
                 )
             known.append(None if before is None else before[0])
         return known
 
-    def _append_one(self, item: Prepared) -> int:
+    def _append_one(self, item: Prepared, fingerprint: bytes, vector: bytes) -> int:
         experience = self.group.header.next_id
         self.group.apply(
             Append(
@@ -158,9 +165,9 @@ class Plan:
                 created_at=self._now_s,
                 priority=item.priority,
                 client_id=item.client_id,
-                fingerprint=item.fingerprint,
+                fingerprint=fingerprint,
                 payload=item.payload,
-                vector=item.vector.tobytes(),
+                vector=vector,
             )
         )
         self._delta_room -= 1

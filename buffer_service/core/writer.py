@@ -10,13 +10,14 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
+from buffer_service.core import appending
 from buffer_service.core.plan import Plan
 from buffer_service.core.serving import Coming
+from buffer_service.core.write import Call, Write, deliver
 from buffer_service.errors import ExperienceBufferError, OutcomeUnknownError, OverloadedError, StorageFullError
 from buffer_service.settings import Settings
 from buffer_service.storage.base import Store
@@ -31,22 +32,8 @@ FLUSH_INTERVAL_S = 1.0
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class _Write(Generic[T]):
-    plan: Callable[[Plan], T]
-    future: Future[T]
-
-
-@dataclass(slots=True)
-class _Call(Generic[T]):
-    """A call that needs the state between two groups."""
-
-    run: Callable[[], T]
-    future: Future[T]
-
-
 class _PlanningFailedError(Exception):
-    """A request failed in planning for a reason that is not the caller's; it has been answered."""
+    """A request failed in planning for a reason that is not the caller's; it has been settled."""
 
 
 class Writer:
@@ -69,20 +56,34 @@ class Writer:
         self._take_retrievals = take_retrievals
         self._clock = clock
         self._flushed_at = time.monotonic()
-        self._queue: queue.Queue[_Write[Any] | _Call[Any] | None] = queue.Queue(settings.server.pending_writes_max)
+        self._queue: queue.SimpleQueue[Write[Any] | Call[Any] | None] = queue.SimpleQueue()
         self._closing = False
         self.failure = ""
         """Why commits are refused until the process is restarted; empty while they are taken."""
+        self.groups = 0
+        """Groups committed since the start."""
+        self.operations = 0
+        """Operations in them."""
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
     def submit(self, plan: Callable[[Plan], T]) -> Future[T]:
         """Queue a write; the future is answered when it is durable and visible. Raises OverloadedError."""
-        return self._put(_Write(plan, Future()))
+        future: Future[T] = Future()
+        self.put(Write(plan, future))
+        return future
+
+    def put(self, request: Write[T]) -> None:
+        """Queue a write whose future may belong to an event loop. Raises OverloadedError."""
+        self._require_room()
+        self._queue.put(request)
 
     def between_groups(self, call: Callable[[], T]) -> Future[T]:
-        """Queue a call that runs on the writer thread while nothing is half done."""
-        return self._put(_Call(call, Future()))
+        """Queue a call that runs on the writer thread while nothing is half done. Raises OverloadedError."""
+        self._require_room()
+        future: Future[T] = Future()
+        self._queue.put(Call(call, future))
+        return future
 
     def close(self) -> None:
         """Finish what is queued, flush the retrieval counts, stop the thread."""
@@ -90,98 +91,92 @@ class Writer:
         self._queue.put(None)
         self._thread.join()
 
-    def _put(self, request: _Write[T] | _Call[T]) -> Future[T]:
+    def _require_room(self) -> None:
         if self._closing:
             raise OverloadedError("the buffer is shutting down; nothing was done")
-        try:
-            self._queue.put_nowait(request)
-        except queue.Full:
-            waiting = self._settings.server.pending_writes_max
-            raise OverloadedError(f"{waiting} writes are waiting; nothing was done") from None
-        return request.future
+        limit = self._settings.server.pending_writes_max
+        if self._queue.qsize() >= limit:
+            raise OverloadedError(f"{limit} writes are waiting; nothing was done")
 
     def _run(self) -> None:
         while not self._closing or not self._queue.empty():
             writes, call = self._gather()
             self._commit_all(writes)
+            deliver(writes)
             if call is not None:
-                _answer(call)
+                call.run()
         self._commit_all([])
 
-    def _gather(self) -> tuple[list[_Write[Any]], _Call[Any] | None]:
+    def _gather(self) -> tuple[list[Write[Any]], Call[Any] | None]:
         """Wait for one request and take what else is there, up to one that has to run alone."""
-        gathered: list[_Write[Any]] = []
+        gathered: list[Write[Any]] = []
         try:
             request = self._queue.get(timeout=FLUSH_INTERVAL_S)
-        except queue.Empty:
-            return gathered, None
-        while request is not None:
-            if not request.future.set_running_or_notify_cancel():
-                log.debug("a write was given up by its caller before it began")
-            elif isinstance(request, _Call):
-                return gathered, request
-            else:
-                gathered.append(request)
-            if len(gathered) >= _GROUP_REQUESTS_MAX:
-                break
-            try:
+            while request is not None and len(gathered) < _GROUP_REQUESTS_MAX:
+                if isinstance(request, Call):
+                    return gathered, request
+                if request.future.cancelled():
+                    log.debug("a write was given up by its caller before it began")
+                else:
+                    gathered.append(request)
                 request = self._queue.get_nowait()
-            except queue.Empty:
-                break
+        except queue.Empty:
+            pass
         return gathered, None
 
-    def _commit_all(self, requests: list[_Write[Any]]) -> None:
-        """Commit as one group; whatever goes wrong, every request is answered and the thread goes on."""
+    def _commit_all(self, requests: Sequence[Write[Any]]) -> None:
+        """Commit as one group; whatever goes wrong, every request is settled and the thread goes on."""
         try:
             self._commit_group(requests)
         except StorageFullError as error:
             self._one_by_one(requests, error)
         except _PlanningFailedError:
-            self._commit_all([request for request in requests if not request.future.done()])
+            self._commit_all([request for request in requests if not request.settled])
         except Exception as error:  # noqa: BLE001 - unknown means that durability is unknown: latch
             self._latch(error)
             unknown = OutcomeUnknownError(f"durability of the write could not be confirmed: {self.failure}")
-            for request in requests:
-                if not request.future.done():
-                    request.future.set_exception(unknown)
+            _fail_all(requests, unknown)
 
-    def _one_by_one(self, requests: list[_Write[Any]], error: StorageFullError) -> None:
+    def _one_by_one(self, requests: Sequence[Write[Any]], error: StorageFullError) -> None:
         """Commit each request alone, for what frees space (a removal) still goes through on a full disk."""
-        left = [request for request in requests if not request.future.done()]
+        left = [request for request in requests if not request.settled]
         if len(left) == 1:
-            left[0].future.set_exception(error)
+            left[0].fail(error)
             return
         for request in left:
             self._commit_all([request])
 
-    def _commit_group(self, requests: list[_Write[Any]]) -> None:
+    def _commit_group(self, requests: Sequence[Write[Any]]) -> None:
         if self.failure:
-            unavailable = OutcomeUnknownError(f"writes stopped until the process is restarted: {self.failure}")
-            for request in requests:
-                request.future.set_exception(unavailable)
+            _fail_all(requests, OutcomeUnknownError(f"writes stopped until the process is restarted: {self.failure}"))
             return
+        appending.finish(
+            [request.appends for request in requests if request.appends is not None], self._settings.embedding
+        )
         group = Group.on(self._store.table)
         plan = Plan(group, self._settings, self._delta_room(), self._clock())
-        answers = [(request.future, self._plan_one(request, plan)) for request in requests]
+        answers = [(request, self._plan_one(request, plan)) for request in requests]
         self._count_retrievals(plan)
         if group.operations:
             self._store.commit(group)
+            self.groups += 1
+            self.operations += len(group.operations)
             self._publish(group, plan.coming)
         elif not requests:
             self._store.commit(group)  # notices a process that has taken over the store
-        for future, answer in answers:
-            if not future.done():
-                future.set_result(answer)
+        for request, answer in answers:
+            if not request.settled:
+                request.succeed(answer)
 
-    def _plan_one(self, request: _Write[Any], plan: Plan) -> Any:  # noqa: ANN401 - each request has its own answer
+    def _plan_one(self, request: Write[Any], plan: Plan) -> Any:  # noqa: ANN401 - each request has its own answer
         try:
             return request.plan(plan)
         except ExperienceBufferError as error:
-            request.future.set_exception(error)
+            request.fail(error)
         except Exception as error:
             # The group may hold half of this request: it is given up, and planned anew without it.
             log.exception("a write could not be planned")
-            request.future.set_exception(error)
+            request.fail(error)
             raise _PlanningFailedError from error
         return None
 
@@ -196,8 +191,7 @@ class Writer:
         log.critical("writes stop until the process is restarted", exc_info=error)
 
 
-def _answer(call: _Call[Any]) -> None:
-    try:
-        call.future.set_result(call.run())
-    except Exception as error:  # noqa: BLE001 - handed to whoever waits
-        call.future.set_exception(error)
+def _fail_all(requests: Sequence[Write[Any]], error: Exception) -> None:
+    for request in requests:
+        if not request.settled:
+            request.fail(error)

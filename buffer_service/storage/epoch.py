@@ -30,11 +30,13 @@ class Epoch:
         """Claim the next epoch. Raises CorruptStoreError when no slot can be read, or the claim cannot be written."""
         self._path = folder / EPOCH_FILE
         self.number = 0
+        self._confirmed = b""
+        """The content when this process's epoch was the newest."""
         try:
             if EPOCH_FILE not in system.names(folder):
                 write_durably(system, self._path, [_slot(0).ljust(_SLOT_DISTANCE, b"\0"), _slot(0)])
             self._file: File = system.open(self._path)
-            self.claim(self._newest() + 1)
+            self.claim(self._newest(self._read()) + 1)
         except OSError as error:
             raise CorruptStoreError(f"{self._path}: {error}") from error
 
@@ -46,15 +48,21 @@ class Epoch:
 
     def check(self) -> None:
         """Raise SupersededError when another process has claimed the store since."""
-        newest = self._newest()
+        data = self._read()
+        if data == self._confirmed:
+            return
+        newest = self._newest(data)
         if newest != self.number:
             raise SupersededError(
                 f"{self._path}: another process has taken over this store (epoch {newest}, this one has "
                 f"{self.number}); stop this process"
             )
+        self._confirmed = data
 
-    def _newest(self) -> int:
-        data = self._file.read_at(_SLOT_DISTANCE + _SLOT.size, 0)
+    def _read(self) -> bytes:
+        return self._file.read_at(_SLOT_DISTANCE + _SLOT.size, 0)
+
+    def _newest(self, data: bytes) -> int:
         found = [number for at in (0, _SLOT_DISTANCE) if (number := _number(data[at : at + _SLOT.size])) is not None]
         if not found:
             raise CorruptStoreError(

@@ -12,6 +12,7 @@ import pytest
 
 from buffer_service.contract.generation import INDEX_FILE, generation_name
 from buffer_service.core import Experience, ExperienceBuffer
+from buffer_service.core.appending import AppendRequest
 from buffer_service.core.plan import Plan
 from buffer_service.errors import (
     BacklogError,
@@ -222,7 +223,7 @@ def test_a_bug_in_one_request_does_not_harm_the_others(buffer: ExperienceBuffer)
     good = buffer.append_soon(_experiences(VECTORS[:1]))
 
     def half_done(plan: Plan) -> None:
-        plan.append([])
+        plan.append(AppendRequest([], []))
         plan.group.apply(Append(plan.next_sequence, plan.group.header.next_id, 0.0, 0.1, None, b"", b"", b""))
         raise ZeroDivisionError
 

@@ -135,7 +135,7 @@ def test_a_dropped_row_is_never_drawn() -> None:
     table = _table(20)
     sampler = Sampler(SamplingSettings(), table, 0.0)
     slots = [slot for experience in range(1, 20) if (slot := table.drop(experience)) is not None]
-    sampler.update(np.array(slots))
+    sampler.note(slots)
 
     assert set(sampler.draw(100, 0.4, 7 * DAY_S, unique=False).ids.tolist()) == {20}
 
