@@ -36,6 +36,7 @@ class Mutant:
 
 CRASH_POINTS = "tests/property/test_store_crash_points.py"
 RECOVERY = "tests/unit/storage/test_file_recovery.py"
+EPOCH = "tests/unit/storage/test_epoch.py"
 BUFFER = "tests/unit/core/test_buffer.py"
 
 MUTANTS = (
@@ -47,25 +48,25 @@ MUTANTS = (
         CRASH_POINTS,
     ),
     Mutant(
-        "a folder is not synced after a rename",
-        "buffer_service/storage/fs.py",
-        "    system.sync_folder(path.parent)\n    return offset",
-        "    return offset",
+        "the name of a new segment is not synced",
+        "buffer_service/storage/log.py",
+        "            self._system.sync_folder(self._folder)\n        except FileExistsError",
+        "        except FileExistsError",
         CRASH_POINTS,
     ),
     Mutant(
         "a file is not synced before its rename",
         "buffer_service/storage/fs.py",
-        "    file.sync()\n    if verify is not None:",
-        "    if verify is not None:",
+        "        file.sync()\n        if verify is not None:",
+        "        if verify is not None:",
         CRASH_POINTS,
     ),
     Mutant(
         "a write is acknowledged before its commit",
         "buffer_service/core/writer.py",
         "        if group.operations:\n            self._store.commit(group)",
-        "        for future, answer in answers:\n            if not future.done():\n"
-        "                future.set_result(answer)\n"
+        "        for request, answer in answers:\n            if not request.settled:\n"
+        "                request.succeed(answer)\n                request.answer()\n"
         "        if group.operations:\n            self._store.commit(group)",
         BUFFER,
     ),
@@ -74,6 +75,41 @@ MUTANTS = (
         "buffer_service/core/writer.py",
         '        self.failure = f"{type(error).__name__}: {error}"',
         "        pass",
+        BUFFER,
+    ),
+    Mutant(
+        "the epoch is ignored",
+        "buffer_service/storage/epoch.py",
+        "        if newest != self.number:",
+        "        if False:",
+        EPOCH,
+    ),
+    Mutant(
+        "the epoch is not checked again before the answer",
+        "buffer_service/storage/file_store.py",
+        "in it.\n            self._epoch.check()",
+        "in it.",
+        EPOCH,
+    ),
+    Mutant(
+        "a process goes on with a segment of the one before",
+        "buffer_service/storage/log.py",
+        " or self.current.header.epoch != self.epoch:",
+        ":",
+        EPOCH,
+    ),
+    Mutant(
+        "a new segment takes the place of another one's",
+        "buffer_service/storage/fs.py",
+        "        system.rename_new(beside, path)",
+        "        system.rename(beside, path)",
+        EPOCH,
+    ),
+    Mutant(
+        "the client ids of what has gone are forgotten",
+        "buffer_service/storage/group.py",
+        "        remember(self.table.retired, self.retired)\n",
+        "",
         BUFFER,
     ),
     Mutant(
@@ -131,6 +167,20 @@ MUTANTS = (
         "        if current.generation >= manifest.generation or current.watermark > manifest.watermark:",
         "        if False:",
         "tests/unit/index/test_rebuild.py",
+    ),
+    Mutant(
+        "what is half built stays",
+        "buffer_service/index/rebuild.py",
+        "        shutil.rmtree(building, ignore_errors=True)\n        raise",
+        "        raise",
+        "tests/faults/test_full_disk_rebuild.py",
+    ),
+    Mutant(
+        "searches wait behind writes",
+        "buffer_service/api/routes.py",
+        "        sequence = await asyncio.wrap_future(buffer.remove_soon(experience))",
+        "        sequence = await hot.on_thread(lambda: buffer.remove(experience))",
+        "tests/faults/test_slow_disk.py",
     ),
     Mutant(
         "what leaves during a switch is forgotten",
