@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -35,6 +36,7 @@ from buffer_service.storage.fs import FULL_ERRNOS, RealFileSystem
 from buffer_service.storage.group import Group
 from buffer_service.storage.lmdb_check import DATA_FILE, require_whole
 from buffer_service.storage.lmdb_format import key, opened, record_payload, record_vector
+from buffer_service.storage.lmdb_room import Room
 from buffer_service.storage.lock import WriterLock
 from buffer_service.storage.mount import require_local
 from buffer_service.storage.table import Table
@@ -42,6 +44,7 @@ from buffer_service.storage.table import Table
 _READERS_MAX = 256
 _IDS_PER_TRANSACTION = 1024
 _PAGE_BYTES = 4096
+_UNFINISHED_FOLDER = "new"
 _DURABLE_FLAGS = {"sync": True, "metasync": True, "map_async": False, "lock": True, "readonly": False}
 
 _logger = logging.getLogger(__name__)
@@ -61,6 +64,8 @@ class LmdbStore:
         map_size_bytes = max(map_size_bytes, require_whole(folder)) // _PAGE_BYTES * _PAGE_BYTES
         self._epoch = Epoch(RealFileSystem(), folder)
         with _reading(self._path):
+            if not self._path.exists():
+                _create(folder, shape, map_size_bytes)
             self._environment = _open_environment(folder, map_size_bytes)
         try:
             with _reading(self._path):
@@ -69,6 +74,7 @@ class LmdbStore:
             self._databases = databases
             self._writer = lmdb_write.Writer(databases, shape, map_size_bytes, loaded.orders)
             self._table = loaded.table
+            self._room = Room(self._path, map_size_bytes)
             self._ballast = Ballast(RealFileSystem(), folder)
         except BaseException:
             self._environment.close()
@@ -145,6 +151,7 @@ class LmdbStore:
 
     def _commit(self, group: Group) -> None:
         try:
+            self._room.require(group, self._environment.info()["last_pgno"])
             with self._environment.begin(write=True) as transaction:
                 # Whoever takes over claims the epoch first and waits for LMDB's write lock then, which is held here.
                 self._epoch.check()
@@ -211,6 +218,23 @@ def _reading(path: Path) -> Iterator[None]:
         if getattr(error, "code", None) in FULL_ERRNOS:
             raise StorageFullError(f"{path}: {error}; free space on the volume of the store") from error
         raise CorruptStoreError(f"{path}: {error}; restore a backup") from error
+
+
+def _create(folder: Path, shape: Shape, map_size_bytes: int) -> None:
+    """Make the environment beside its place: LMDB syncs neither its first pages nor the name of its file."""
+    system = RealFileSystem()
+    beside = folder / _UNFINISHED_FOLDER
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    environment = _open_environment(beside, map_size_bytes)
+    try:
+        lmdb_write.open_databases(environment, shape)
+        environment.sync(True)  # noqa: FBT003 - positional in lmdb
+    finally:
+        environment.close()
+    system.rename(beside / DATA_FILE, folder / DATA_FILE)
+    system.sync_folder(folder)
+    shutil.rmtree(beside, ignore_errors=True)
 
 
 def _open_environment(folder: Path, map_size_bytes: int) -> lmdb.Environment:

@@ -55,7 +55,8 @@ def test_a_truncated_file_is_refused_before_it_is_mapped(pages_lost: int, tmp_pa
     with opened("lmdb", tmp_path) as store:
         fill(store, 20)
     path = tmp_path / DATA_FILE
-    size = path.stat().st_size - pages_lost * PAGE_BYTES
+    with lmdb.open(str(tmp_path), readonly=True, lock=False) as environment:
+        size = (environment.info()["last_pgno"] + 1 - pages_lost) * PAGE_BYTES
     with path.open("r+b") as file:
         file.truncate(size)
     with pytest.raises(CorruptStoreError, match=f"{DATA_FILE}, offset {size}"), opened("lmdb", tmp_path):
