@@ -107,7 +107,7 @@ def measure(client: BufferClient, random: np.random.Generator, backend: str, fig
     figures.add(f"{backend}: sample(256)", timed(lambda _: client.sample(256)))
 
 
-def recovery_s(folder: Path, backend: str, probe: np.ndarray, expected: int) -> float:  # type: ignore[type-arg]
+def recovery_s(folder: Path, backend: str, probe: np.ndarray, expected: int) -> float:
     """Return the seconds from the start of a service, killed before, to its first correct search."""
     started = time.perf_counter()
     with service(folder, backend) as (url, _), BufferClient(url) as client:
