@@ -155,7 +155,8 @@ class Writer:
         )
         group = Group.on(self._store.table)
         plan = Plan(group, self._settings, self._delta_room(), self._clock())
-        answers = [(request, self._plan_one(request, plan)) for request in requests]
+        # Refusals wait for the commit as well: what they refer to may be planned in this very group.
+        answers = [(request, *self._plan_one(request, plan)) for request in requests]
         self._count_retrievals(plan)
         if group.operations:
             self._store.commit(group)
@@ -164,21 +165,22 @@ class Writer:
             self._publish(group, plan.coming)
         elif not requests:
             self._store.commit(group)  # notices a process that has taken over the store
-        for request, answer in answers:
-            if not request.settled:
+        for request, answer, refusal in answers:
+            if refusal is None:
                 request.succeed(answer)
+            else:
+                request.fail(refusal)
 
-    def _plan_one(self, request: Write[Any], plan: Plan) -> Any:  # noqa: ANN401 - each request has its own answer
+    def _plan_one(self, request: Write[Any], plan: Plan) -> tuple[Any, ExperienceBufferError | None]:
         try:
-            return request.plan(plan)
+            return request.plan(plan), None
         except ExperienceBufferError as error:
-            request.fail(error)
+            return None, error
         except Exception as error:
             # The group may hold half of this request: it is given up, and planned anew without it.
             log.exception("a write could not be planned")
             request.fail(error)
             raise _PlanningFailedError from error
-        return None
 
     def _count_retrievals(self, plan: Plan) -> None:
         now = time.monotonic()

@@ -65,9 +65,16 @@ MUTANTS = (
         "a write is acknowledged before its commit",
         "buffer_service/core/writer.py",
         "        if group.operations:\n            self._store.commit(group)",
-        "        for request, answer in answers:\n            if not request.settled:\n"
-        "                request.succeed(answer)\n                request.answer()\n"
+        "        for request, answer, _ in answers:\n"
+        "            request.succeed(answer)\n            request.answer()\n"
         "        if group.operations:\n            self._store.commit(group)",
+        BUFFER,
+    ),
+    Mutant(
+        "a refusal is answered before what it refers to is committed",
+        "buffer_service/core/writer.py",
+        "            return None, error\n",
+        "            request.fail(error)\n            request.answer()\n            return None, error\n",
         BUFFER,
     ),
     Mutant(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -216,6 +217,65 @@ def test_a_failed_commit_latches_writes_and_leaves_reads(
     assert buffer.search(VECTORS[:1], 1).ids[0, 0] == 1
     assert len(buffer.sample(4).ids) == 4
     assert not buffer.status().store.writable
+
+
+def test_a_refusal_is_answered_only_when_what_it_refers_to_is_durable(
+    buffer: ExperienceBuffer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two removals in one group the second is refused by the first: not before that is committed."""
+    buffer.append(_experiences(VECTORS[:1]))
+    commit = buffer.store.commit
+    entered: queue.SimpleQueue[None] = queue.SimpleQueue()
+    go: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def held(group: Group) -> None:
+        entered.put(None)
+        go.get()
+        commit(group)
+
+    monkeypatch.setattr(buffer.store, "commit", held)
+    busy = buffer.writer.submit(lambda plan: plan.report_outcomes([(1, True)], None))
+    entered.get()
+    first, second = (buffer.writer.submit(lambda plan: plan.remove(1)) for _ in range(2))
+    go.put(None)
+    entered.get()
+    assert busy.result()
+    assert not second.done(), "the removal that it refers to is not durable yet"
+    assert buffer.get(1).id == 1
+    monkeypatch.undo()
+    go.put(None)
+    assert first.result() > 0
+    with pytest.raises(EvictedExperienceError):
+        second.result()
+
+
+def test_requests_refused_by_a_group_that_found_no_space_are_planned_anew(
+    buffer: ExperienceBuffer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The append with the same client_id that did not fit is no reason for a conflict."""
+    commit = buffer.store.commit
+    entered: queue.SimpleQueue[None] = queue.SimpleQueue()
+    go: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def held(group: Group) -> None:
+        entered.put(None)
+        go.get()
+        if sum(isinstance(operation, Append) for operation in group.operations):
+            raise StorageFullError("the disk is full")
+        commit(group)
+
+    monkeypatch.setattr(buffer.store, "commit", held)
+    one, two = (
+        Experience(confidence=confidence, visual=VECTORS[0].tobytes(), client_id="a") for confidence in (0.1, 0.2)
+    )
+    busy = buffer.append_soon(_experiences(VECTORS[:1]))
+    entered.get()
+    both = [buffer.append_soon([experience]) for experience in (one, two)]
+    for _ in range(8):
+        go.put(None)
+    for future in (busy, *both):
+        with pytest.raises(StorageFullError):
+            future.result()
 
 
 def test_a_bug_in_one_request_does_not_harm_the_others(buffer: ExperienceBuffer) -> None:
