@@ -6,6 +6,7 @@ import queue
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import msgspec
 import numpy as np
@@ -219,31 +220,52 @@ def test_a_failed_commit_latches_writes_and_leaves_reads(
     assert not buffer.status().store.writable
 
 
+class _HeldCommits:
+    """Lets commits of a buffer through one by one; all of them once it is closed."""
+
+    def __init__(self, buffer: ExperienceBuffer, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._commit = buffer.store.commit
+        self._entered: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._go: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._open = False
+        monkeypatch.setattr(buffer.store, "commit", self._held)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open = True
+        self._go.put(None)
+
+    def wait(self) -> None:
+        """Wait until a commit has begun."""
+        self._entered.get(timeout=30)
+
+    def go_on(self) -> None:
+        """Let one commit through."""
+        self._go.put(None)
+
+    def _held(self, group: Group) -> None:
+        if not self._open:
+            self._entered.put(None)
+            self._go.get()
+        self._commit(group)
+
+
 def test_a_refusal_is_answered_only_when_what_it_refers_to_is_durable(
     buffer: ExperienceBuffer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of two removals in one group the second is refused by the first: not before that is committed."""
     buffer.append(_experiences(VECTORS[:1]))
-    commit = buffer.store.commit
-    entered: queue.SimpleQueue[None] = queue.SimpleQueue()
-    go: queue.SimpleQueue[None] = queue.SimpleQueue()
-
-    def held(group: Group) -> None:
-        entered.put(None)
-        go.get()
-        commit(group)
-
-    monkeypatch.setattr(buffer.store, "commit", held)
-    busy = buffer.writer.submit(lambda plan: plan.report_outcomes([(1, True)], None))
-    entered.get()
-    first, second = (buffer.writer.submit(lambda plan: plan.remove(1)) for _ in range(2))
-    go.put(None)
-    entered.get()
-    assert busy.result()
-    assert not second.done(), "the removal that it refers to is not durable yet"
-    assert buffer.get(1).id == 1
-    monkeypatch.undo()
-    go.put(None)
+    with _HeldCommits(buffer, monkeypatch) as commits:
+        busy = buffer.writer.submit(lambda plan: plan.report_outcomes([(1, True)], None))
+        commits.wait()
+        first, second = (buffer.writer.submit(lambda plan: plan.remove(1)) for _ in range(2))
+        commits.go_on()
+        commits.wait()
+        assert busy.result()
+        assert not second.done(), "the removal that it refers to is not durable yet"
+        assert buffer.get(1).id == 1
     assert first.result() > 0
     with pytest.raises(EvictedExperienceError):
         second.result()
@@ -254,25 +276,20 @@ def test_requests_refused_by_a_group_that_found_no_space_are_planned_anew(
 ) -> None:
     """The append with the same client_id that did not fit is no reason for a conflict."""
     commit = buffer.store.commit
-    entered: queue.SimpleQueue[None] = queue.SimpleQueue()
-    go: queue.SimpleQueue[None] = queue.SimpleQueue()
 
-    def held(group: Group) -> None:
-        entered.put(None)
-        go.get()
-        if sum(isinstance(operation, Append) for operation in group.operations):
+    def full(group: Group) -> None:
+        if any(isinstance(operation, Append) for operation in group.operations):
             raise StorageFullError("the disk is full")
         commit(group)
 
-    monkeypatch.setattr(buffer.store, "commit", held)
+    monkeypatch.setattr(buffer.store, "commit", full)
     one, two = (
         Experience(confidence=confidence, visual=VECTORS[0].tobytes(), client_id="a") for confidence in (0.1, 0.2)
     )
-    busy = buffer.append_soon(_experiences(VECTORS[:1]))
-    entered.get()
-    both = [buffer.append_soon([experience]) for experience in (one, two)]
-    for _ in range(8):
-        go.put(None)
+    with _HeldCommits(buffer, monkeypatch) as commits:
+        busy = buffer.append_soon(_experiences(VECTORS[:1]))
+        commits.wait()
+        both = [buffer.append_soon([experience]) for experience in (one, two)]
     for future in (busy, *both):
         with pytest.raises(StorageFullError):
             future.result()
