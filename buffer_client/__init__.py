@@ -2,12 +2,22 @@
 
 ``BufferClient`` and ``AsyncBufferClient`` are two thin drivers of one core that does no input or output: ``calls``
 builds requests, ``answers`` reads responses, ``retry`` decides what is sent again. Errors form the tree in
-``errors``.
+``errors``. On top of them: appending in the background, batches drawn ahead, votes, and ``buffer_client.torch``.
 """
 
 from buffer_client.aio import AsyncBufferClient
+from buffer_client.background import BackgroundAppender
+from buffer_client.background_aio import AsyncBackgroundAppender
 from buffer_client.client import BufferClient
-from buffer_client.errors import ClientError, OutcomeUnknownError, RejectedError, RetryLaterError, ServerFaultError
+from buffer_client.errors import (
+    ClientError,
+    IncompleteAppendError,
+    IncompleteStreamError,
+    OutcomeUnknownError,
+    RejectedError,
+    RetryLaterError,
+    ServerFaultError,
+)
 from buffer_client.models import (
     AppendResult,
     Experience,
@@ -18,24 +28,35 @@ from buffer_client.models import (
     StoredExperience,
     UpdateStatus,
 )
-from buffer_client.vote import Vote, vote
+from buffer_client.samples import LinearBeta, SampleStream
+from buffer_client.vote import Vote, inverse_distance, similarity, softmax, vote, votes
 
 __all__ = [
     "AppendResult",
+    "AsyncBackgroundAppender",
     "AsyncBufferClient",
+    "BackgroundAppender",
     "BufferClient",
     "ClientError",
     "Experience",
     "ExperiencePage",
     "ExportResult",
+    "IncompleteAppendError",
+    "IncompleteStreamError",
+    "LinearBeta",
     "OutcomeUnknownError",
     "RejectedError",
     "RetryLaterError",
     "SampleBatch",
+    "SampleStream",
     "SearchResult",
     "ServerFaultError",
     "StoredExperience",
     "UpdateStatus",
     "Vote",
+    "inverse_distance",
+    "similarity",
+    "softmax",
     "vote",
+    "votes",
 ]

@@ -7,6 +7,7 @@ Searches that want only ids and scores travel as raw float32. All other bodies a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -32,13 +33,26 @@ from buffer_service.contract.pointer import Pointer
 from buffer_service.contract.status import ServiceStatus
 
 
-def append(experiences: Sequence[Experience]) -> Call[AppendResult]:
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An experience as it is sent: what is written into its arrays afterwards changes nothing."""
+
+    experience: Experience
+    body: bytes
+
+
+def encode(item: Experience) -> Encoded:
+    """Encode one experience; raises ValueError for a vector of another shape, TypeError for what has no encoding."""
+    return Encoded(item, msgspec.msgpack.encode(_fields(item)))
+
+
+def append(encoded: Sequence[Encoded]) -> Call[AppendResult]:
     """POST /v1/experiences. Safe to repeat, because each experience carries its client_id."""
-    request = post("/v1/experiences", {"experiences": [_experience(item) for item in experiences]})
-    return Call(request, Repeat.IDEMPOTENT, partial(answers.append, count=len(experiences)))
+    request = post("/v1/experiences", {"experiences": [msgspec.Raw(item.body) for item in encoded]})
+    return Call(request, Repeat.IDEMPOTENT, partial(answers.append, count=len(encoded)))
 
 
-def _experience(item: Experience) -> dict[str, Any]:
+def _fields(item: Experience) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "client_id": item.client_id,
         "confidence": float(item.confidence),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -11,6 +11,7 @@ import httpx
 import numpy.typing as npt
 
 from buffer_client import calls
+from buffer_client.calls import Encoded
 from buffer_client.endpoint import Endpoint, as_list, failure_of, response_of
 from buffer_client.errors import ClientError
 from buffer_client.models import (
@@ -25,6 +26,7 @@ from buffer_client.models import (
     Vector,
 )
 from buffer_client.retry import Answer, RetryPolicy, Send, Step
+from buffer_client.stream import CHUNK_BYTES, CHUNK_ROWS, AppendStream
 from buffer_client.wire import Call
 from buffer_service.contract.pointer import Pointer
 from buffer_service.contract.status import ServiceStatus
@@ -74,9 +76,36 @@ class BufferClient:
 
     def append(self, experiences: Experience | Sequence[Experience]) -> AppendResult:
         """Append one experience or many, in one commit: when this returns, all are durable, on an error none is."""
-        result = self._run(calls.append(as_list(experiences)))
+        return self.append_encoded([calls.encode(item) for item in as_list(experiences)])
+
+    def append_encoded(self, encoded: Sequence[Encoded]) -> AppendResult:
+        """Append what ``calls.encode`` made earlier, as ``append`` does."""
+        result = self._run(calls.append(encoded))
         self._endpoint.acknowledge(result.sequence)
         return result
+
+    def append_stream(
+        self,
+        experiences: Iterable[Experience],
+        *,
+        chunk_rows: int = CHUNK_ROWS,
+        chunk_bytes: int = CHUNK_BYTES,
+    ) -> AppendResult:
+        """Append any number of experiences, one request after the other, each of at most this many rows and bytes.
+
+        Memory holds one chunk and all ids. When this returns, all are durable; raises IncompleteStreamError, which
+        says which ones are, when a chunk or the iterable itself fails.
+        """
+        stream = AppendStream(chunk_rows, chunk_bytes)
+        try:
+            for experience in experiences:
+                if chunk := stream.add(experience):
+                    stream.acknowledge(self.append_encoded(chunk))
+            if chunk := stream.rest():
+                stream.acknowledge(self.append_encoded(chunk))
+        except Exception as error:
+            raise stream.incomplete(error) from error
+        return stream.result()
 
     def search(
         self,
@@ -92,8 +121,7 @@ class BufferClient:
         """Find the ``k`` nearest to each row of ``vectors``, or to one query of ``visual`` and ``text`` fused.
 
         Sees at least all that this client was acknowledged, or what ``min_sequence`` says (0 asks for nothing).
-        ``filter`` names metadata that must be
-        equal, or be one of a list.
+        ``filter`` names metadata that must be equal, or be one of a list.
         """
         call = calls.search(
             vectors,

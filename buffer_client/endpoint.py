@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Sequence
 from threading import Lock
 from typing import TypeVar
 
@@ -86,6 +86,16 @@ def failure_of(error: httpx.TransportError) -> Failure:
 def as_list(experiences: Experience | Sequence[Experience]) -> Sequence[Experience]:
     """Return one experience as a list of one."""
     return [experiences] if isinstance(experiences, Experience) else experiences
+
+
+async def each(experiences: Iterable[Experience] | AsyncIterable[Experience]) -> AsyncGenerator[Experience, None]:
+    """Walk through either kind of iterable."""
+    if isinstance(experiences, AsyncIterable):
+        async for experience in experiences:
+            yield experience
+    else:
+        for experience in experiences:
+            yield experience
 
 
 def _ignore(error: ClientError) -> None:

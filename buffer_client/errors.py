@@ -14,8 +14,12 @@ ClientError
 │   ├── BacklogError            429: rebuilds have fallen behind
 │   ├── SequenceTimeoutError    503: ``min_sequence`` was not reached in time
 │   ├── StorageFullError        507: the disk or the store is full
-│   └── UnreachableError        no answer, and nothing can have been changed
+│   ├── UnreachableError        no answer, and nothing can have been changed
+│   ├── AppenderFullError       a background appender had no room in time; the experience was not taken
+│   └── FlushTimeoutError       a background appender was not done in time; it goes on
 ├── OutcomeUnknownError         send the same again, with the same client_id or request_id
+├── IncompleteAppendError       see ``cause``, then send ``unacknowledged`` again; the rest is durable
+│   └── IncompleteStreamError   likewise, of one stream; ``acknowledged`` has its ids so far
 └── ServerFaultError            an operator has to look: the service cannot go on, or broke the contract
     ├── StoreUnusableError      503: the store is locked, corrupt or of another format
     └── ProtocolError           the answer is not what the contract says
@@ -26,9 +30,12 @@ were used up too. Each error carries the fields of the problem document (RFC 945
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import msgspec
+
+from buffer_client.models import AppendResult, Experience
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,12 +49,20 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClientError(Exception):
-    """Base of every error of the client. ``str(error)`` is a sentence; the other fields are for programs."""
+    """Base of every error of the client. ``str(error)`` is a sentence; the other fields are for programs.
 
-    def __init__(self, problem: Problem, retry_after_s: float | None = None) -> None:
-        super().__init__(problem.detail or problem.title or f"the service answered {problem.status}")
-        self.problem: Final = problem
+    Errors pass between processes. Some libraries that carry them there keep the sentence alone, and it can take the
+    problem's place.
+    """
+
+    def __init__(self, problem: Problem | str, retry_after_s: float | None = None) -> None:
+        given = Problem(detail=problem) if isinstance(problem, str) else problem
+        super().__init__(given.detail or given.title or f"the service answered {given.status}")
+        self.problem: Final = given
         self.retry_after_s: Final = retry_after_s
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.problem, self.retry_after_s)
 
     @property
     def status(self) -> int:
@@ -131,8 +146,51 @@ class UnreachableError(RetryLaterError):
     """No answer came, and the request cannot have changed anything: it was not sent, or it was a read."""
 
 
+class AppenderFullError(RetryLaterError):
+    """A background appender had no room within the time given. The experience was not taken."""
+
+
+class FlushTimeoutError(RetryLaterError):
+    """A background appender did not get its acknowledgements within the time given. It still holds and sends all."""
+
+
 class OutcomeUnknownError(ClientError):
     """The request may or may not have been carried out."""
+
+
+class IncompleteAppendError(ClientError):
+    """Some of many experiences were not acknowledged; each of them may or may not be there.
+
+    Sending ``unacknowledged`` again, the same objects, adds nothing twice. Whether that can help is what ``cause``
+    says; status, code and the like are those of the cause where it came from the service.
+    """
+
+    def __init__(self, cause: Exception, unacknowledged: Sequence[Experience], detail: str = "") -> None:
+        given = cause.problem if isinstance(cause, ClientError) else Problem(title=type(cause).__name__)
+        sentence = detail or f"{len(unacknowledged)} experiences were not acknowledged"
+        super().__init__(
+            msgspec.structs.replace(given, detail=f"{sentence}: {cause}"),
+            cause.retry_after_s if isinstance(cause, ClientError) else None,
+        )
+        self.cause: Final = cause
+        self.unacknowledged: Final = tuple(unacknowledged)
+        """In the order given."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.cause, self.unacknowledged)
+
+
+class IncompleteStreamError(IncompleteAppendError):
+    """A stream ended early: ``acknowledged`` are its first experiences, ``unacknowledged`` the next that were read."""
+
+    def __init__(self, cause: Exception, unacknowledged: Sequence[Experience], acknowledged: AppendResult) -> None:
+        super().__init__(
+            cause, unacknowledged, f"{len(acknowledged.ids)} experiences were acknowledged, then the stream failed"
+        )
+        self.acknowledged: Final = acknowledged
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.cause, self.unacknowledged, self.acknowledged)
 
 
 class ServerFaultError(ClientError):
@@ -164,6 +222,7 @@ _BY_CODE: Final[dict[str, type[ClientError]]] = {
     "outcome-unknown": OutcomeUnknownError,
     "fatal": StoreUnusableError,
     "store-locked": StoreUnusableError,
+    "superseded": StoreUnusableError,
     "corrupt-store": StoreUnusableError,
     "incompatible-store": StoreUnusableError,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ class Digit:
     label: int
 
 
+@cache
 def digit_stream() -> Sequence[Digit]:
     """Return all digits in the order in which they stream in."""
     data = load_digits()

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 
 import msgspec
+import numpy as np
 import pytest
 
 import buffer_client.errors
 import buffer_service.errors
-from buffer_client import ClientError, OutcomeUnknownError, RejectedError, RetryLaterError, ServerFaultError
+from buffer_client import (
+    AppendResult,
+    ClientError,
+    Experience,
+    IncompleteAppendError,
+    IncompleteStreamError,
+    OutcomeUnknownError,
+    RejectedError,
+    RetryLaterError,
+    ServerFaultError,
+)
+from buffer_client.errors import OverloadedError, Problem
 from buffer_client.wire import Response, error_from
 
 
@@ -96,3 +109,41 @@ def test_the_docstring_draws_every_error_below_its_base() -> None:
     }
 
     assert names == classes
+
+
+def client_errors() -> list[ClientError]:
+    """Return one error of each class, with what it carries."""
+    problem = Problem(title="t", status=503, detail="why", code="c")
+    given = (Experience(visual=[1.0], confidence=0.5),)
+    special = [
+        IncompleteAppendError(RetryLaterError(problem, 2.0), given),
+        IncompleteStreamError(ValueError("no"), given, AppendResult(np.array([1, 2]), 9)),
+    ]
+    kinds = [member for _, member in inspect.getmembers(buffer_client.errors, inspect.isclass)]
+    plain = [kind for kind in kinds if issubclass(kind, ClientError) and not issubclass(kind, IncompleteAppendError)]
+    return [kind(problem, 2.0) for kind in plain] + special
+
+
+@pytest.mark.parametrize("error", client_errors(), ids=lambda error: type(error).__name__)
+def test_an_error_is_the_same_on_the_other_side_of_a_process(error: ClientError) -> None:
+    """Workers of a process pool and of a DataLoader raise it in the caller; copying is how it gets there."""
+    other = copy.deepcopy(error)
+
+    assert (type(other), str(other), other.problem, other.retry_after_s) == (
+        type(error),
+        str(error),
+        error.problem,
+        error.retry_after_s,
+    )
+    if isinstance(error, IncompleteAppendError):
+        assert isinstance(other, IncompleteAppendError)
+        assert type(other.cause) is type(error.cause)
+        assert other.unacknowledged == error.unacknowledged
+    if isinstance(error, IncompleteStreamError):
+        assert isinstance(other, IncompleteStreamError)
+        assert other.acknowledged.ids.tolist() == [1, 2]
+
+
+def test_a_sentence_can_stand_for_the_problem() -> None:
+    """PyTorch builds an error anew from what it would print."""
+    assert OverloadedError("Caught OverloadedError in worker 0").detail == "Caught OverloadedError in worker 0"

@@ -29,7 +29,7 @@ def test_an_append_is_message_pack_with_vectors_as_little_endian_float32() -> No
     """What is absent is left out."""
     given = Experience(visual=[1.0, -2.5], confidence=0.5, reward=1, metadata={"run": "a"}, client_id="c1")
 
-    request = calls.append([given]).request
+    request = calls.append([calls.encode(given)]).request
 
     sent = msgspec.msgpack.decode(request.body)["experiences"]
     assert (request.method, request.path, request.content_type) == ("POST", "/v1/experiences", MESSAGE_PACK)
@@ -48,7 +48,7 @@ def test_every_experience_gets_a_client_id_of_its_own_that_stays() -> None:
     """The same object appended twice names the same experience, two objects never do."""
     first, second = (Experience(visual=[1.0], confidence=1.0) for _ in range(2))
 
-    bodies = [calls.append([first]).request.body for _ in range(2)]
+    bodies = [calls.append([calls.encode(first)]).request.body for _ in range(2)]
 
     assert bodies[0] == bodies[1]
     assert first.client_id != second.client_id
@@ -63,7 +63,7 @@ def test_numbers_of_numpy_are_sent_as_plain_numbers() -> None:
         trajectory=({"step": 1},),
     )
 
-    (sent,) = msgspec.msgpack.decode(calls.append([given]).request.body)["experiences"]
+    (sent,) = msgspec.msgpack.decode(calls.append([calls.encode(given)]).request.body)["experiences"]
 
     assert sent["confidence"] == 0.25
     assert sent["rewards"] == [1.0, 2.0]
