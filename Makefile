@@ -34,9 +34,9 @@ integration: $(VENV)/.ready ## tests against a real service process and a real b
 	@scripts/install-tools
 	@$(PYTHON) -m pytest -q tests/integration
 
-faults: $(VENV)/.ready ## long: every crash point and system call, and real power loss (as root; needs strace)
+faults: $(VENV)/.ready ## long: every crash point and system call, real power loss, full and failing disks (as root)
 	@scripts/install-tools
-	@XBUF_TEST_HISTORIES=400 XBUF_TEST_SYSTEM_CALLS=30 $(PYTHON) -m pytest -q --timeout 1800 tests/faults tests/property/test_store_crash_points.py tests/property/test_store_faults.py
+	@XBUF_TEST_HISTORIES=400 XBUF_TEST_SYSTEM_CALLS=30 XBUF_TEST_KILLS=25 XBUF_TEST_LOST_WRITES=20 XBUF_TEST_SIGNALS=5 XBUF_TEST_FULL_STEP=1 $(PYTHON) -m pytest -q --timeout 1800 tests/faults tests/property/test_store_crash_points.py tests/property/test_store_faults.py
 
 mutants: $(VENV)/.ready ## known-bad variants of the product, each of which the tests must catch
 	@scripts/install-tools
@@ -45,8 +45,8 @@ mutants: $(VENV)/.ready ## known-bad variants of the product, each of which the 
 e2e: $(VENV)/.ready ## end-to-end tests on the cluster (make cluster-up first, or E2E_KUBECONFIG)
 	@source $(CLUSTER)/env.sh && $(PYTHON) -m pytest -q -m e2e tests/e2e
 
-bench: $(VENV)/.ready ## latencies of one buffer beside the disk's own (ARGS=--rows 100000)
-	@$(PYTHON) benchmarks/service.py $(ARGS)
+bench: $(VENV)/.ready ## every benchmark, beside limits and peers (ARGS="appends --rounds 3" for one, with its options)
+	@$(PYTHON) -m benchmarks $(ARGS)
 
 cluster-up: ## bring up a two-node kind cluster with the product's image and operator
 	@$(CLUSTER)/up

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from buffer_service.commands import parsers
 from buffer_service.commands.exits import CANNOT_START, TRY_AGAIN, UNUSABLE_INPUT, WRONG_USE
+from buffer_service.observability import logs
 from buffer_service.settings import InvalidSettingsError, load_settings
 
 log = logging.getLogger(__name__)
@@ -22,9 +23,7 @@ log = logging.getLogger(__name__)
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     given = _parser().parse_args(arguments)
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)-8s %(name)s: %(message)s"
-    )
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=logs.FORMAT)
     for talkative in ("uvicorn.error", "faiss.loader", "httpx"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
     run: Callable[[argparse.Namespace], int] = given.run
@@ -101,7 +100,8 @@ def _serve(given: argparse.Namespace) -> int:
 
     settings = load_settings(given.config).at(given.host, given.port)
     try:
-        serve(given.data, settings)
+        with logs.in_background():
+            serve(given.data, settings)
     except (FatalError, OSError) as error:
         sys.stderr.write(f"xbuf: {error}\n")
         return CANNOT_START

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated
@@ -58,7 +59,7 @@ def _add_experiences(app: FastAPI, buffer: ExperienceBuffer, hot: HotPaths) -> N
 
     @app.delete("/v1/experiences/{experience}", summary="Remove one experience; it is never found again")
     async def remove_experience(experience: int) -> Response:
-        sequence = await hot.on_thread(lambda: buffer.remove(experience))
+        sequence = await asyncio.wrap_future(buffer.remove_soon(experience))
         return _json({"id": experience, "sequence": sequence})
 
     @app.get("/v1/experiences", summary="A page of experiences, oldest first")

@@ -8,7 +8,6 @@ import ipaddress
 import logging
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from buffer_service.api.app import Api, Operations
 from buffer_service.api.auth import Tokens
 from buffer_service.api.protocol import OneWriteProtocol
 from buffer_service.core.buffer import ExperienceBuffer
+from buffer_service.observability.logs import say
 from buffer_service.settings import InvalidSettingsError, Settings
 
 log = logging.getLogger(__name__)
@@ -67,8 +67,7 @@ async def _run(applications: list[Api | Operations], sockets: list[socket.socket
         asyncio.get_running_loop().add_signal_handler(signal_number, _stop, servers[0])
     main, *others = [asyncio.create_task(server.serve([bound])) for server, bound in zip(servers, sockets, strict=True)]
     host, port = sockets[0].getsockname()[:2]
-    sys.stdout.write(f"listening on http://{host}:{port}\n")
-    sys.stdout.flush()
+    say(f"listening on http://{host}:{port}")
     await main
     for server in servers[1:]:
         server.should_exit = True

@@ -147,7 +147,11 @@ class ExperienceBuffer:
 
     def remove(self, experience: int) -> int:
         """Remove one experience and return the sequence number of that."""
-        return self.writer.submit(lambda plan: plan.remove(experience)).result()
+        return self.remove_soon(experience).result()
+
+    def remove_soon(self, experience: int) -> Future[int]:
+        """Like remove, but returns at once with a future."""
+        return self.writer.submit(lambda plan: plan.remove(experience))
 
     def update_priorities(self, updates: Sequence[PriorityUpdate]) -> list[UpdateStatus]:
         """Set priorities; returns what became of each."""

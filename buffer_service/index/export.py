@@ -3,15 +3,17 @@
 ``manifest.json`` names the chunks and the live ids of one watermark and is replaced in one step, last. An export writes
 only what is new since the one before. Chunks are merged like the digits of a binary counter (a chunk is taken into its
 successor when it is not larger), and a chunk of which more than half is dead is written anew; so a row is rewritten a
-logarithmic number of times, and the folder stays within about twice the live rows. Files that an export no longer needs
-are removed by the next one, so that a rebuild which has just read the manifest still finds them.
+logarithmic number of times, and an export holds at most twice the live rows. Files that it no longer needs are removed
+by the next one, before that writes, so that a rebuild which has just read the manifest still finds them; so the folder
+stays within three times the live rows.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -80,8 +82,20 @@ class Exporter:
         folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, point: ExportPoint, read: ReadVectors) -> ExportManifest:
-        """Bring the folder to the point; durable on return. Raises OSError, and whatever ``read`` raises."""
+        """Bring the folder to the point; durable on return. Raises OSError, and whatever ``read`` raises.
+
+        What a failed export has written is removed: on a full disk it would take the room that the store needs.
+        """
+        try:
+            return self._write(point, read)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._remove_all_but(self._files_of(self._previous()))
+            raise
+
+    def _write(self, point: ExportPoint, read: ReadVectors) -> ExportManifest:
         previous = self._previous()
+        self._remove_all_but(self._files_of(previous))
         kept, first_new = self._reusable(previous, point)
         chunks = [*kept]
         new = point.live[point.live >= first_new]
@@ -103,7 +117,6 @@ class Exporter:
             superseded=sorted(self._files_of(previous) - used),
         )
         write_atomically(self._folder / EXPORT_MANIFEST, msgspec.json.encode(manifest))
-        self._remove_all_but(used | set(manifest.superseded))
         return manifest
 
     def _previous(self) -> ExportManifest | None:
@@ -134,18 +147,21 @@ class Exporter:
 
     def _write_chunk(self, first: int, point: ExportPoint, wanted: Ids, read: ReadVectors) -> Chunk:
         name = f"chunk-{first:016d}-{point.last_id:016d}-{point.watermark:020d}"
-        found_ids: list[Ids] = []
-        vectors = np.empty((len(wanted), self._dimension), np.float32)
-        rows = 0
-        for start in range(0, len(wanted), _ROWS_PER_READ):
-            ids, values = read(wanted[start : start + _ROWS_PER_READ])
-            found_ids.append(ids)
-            vectors[rows : rows + len(ids)] = values
-            rows += len(ids)
-        chunk = Chunk(name, first, point.last_id, rows, "", "")
+        chunk = Chunk(name, first, point.last_id, len(wanted), "", "")
         ids_file, vectors_file = (self._folder / file for file in chunk.files)
-        _write_array(ids_file, np.concatenate(found_ids))
-        _write_array(vectors_file, vectors[:rows])
+        found: list[Ids] = []
+        with vectors_file.open("wb") as file:
+            _write_header(file, len(wanted), self._dimension)
+            for start in range(0, len(wanted), _ROWS_PER_READ):
+                ids, vectors = read(wanted[start : start + _ROWS_PER_READ])
+                found.append(ids)
+                file.write(vectors.data)
+            rows = sum(map(len, found))
+            file.seek(0)
+            _write_header(file, rows, self._dimension)  # fewer than wanted where some have left meanwhile
+        sync_file(vectors_file)
+        _write_array(ids_file, np.concatenate(found))
+        chunk = msgspec.structs.replace(chunk, rows=rows)
         return msgspec.structs.replace(chunk, ids_sha256=sha256_of(ids_file), vectors_sha256=sha256_of(vectors_file))
 
     @staticmethod
@@ -155,7 +171,7 @@ class Exporter:
         return {name for chunk in manifest.chunks for name in chunk.files} | {manifest.live_file}
 
     def _remove_all_but(self, used: set[str]) -> None:
-        for name in _names(self._folder) - used:
+        for name in _names(self._folder) - used - {EXPORT_MANIFEST}:
             (self._folder / name).unlink(missing_ok=True)
 
 
@@ -204,6 +220,12 @@ def _write_array(path: Path, array: npt.NDArray[Any]) -> None:
     with path.open("wb") as file:
         np.save(file, array, allow_pickle=False)
     sync_file(path)
+
+
+def _write_header(file: BinaryIO, rows: int, dimension: int) -> None:
+    """Write the head of a .npy file of float32 vectors; its length does not depend on the number of rows."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": (rows, dimension)}
+    np.lib.format.write_array_header_1_0(file, header)
 
 
 def _live_between(live: Ids, first: int, last: int) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from buffer_service.contract.pointer import Pointer, successor
 from buffer_service.index import build, generations
 from buffer_service.index.errors import PointerConflictError, RecallBelowFloorError
 from buffer_service.index.export import ExportManifest, open_chunks, read_export
-from buffer_service.index.files import sha256_of
+from buffer_service.index.files import sha256_of, write_index
 from buffer_service.index.pointer_store import PointerStore
 
 log = logging.getLogger(__name__)
@@ -53,8 +54,12 @@ def rebuild(request: RebuildRequest, pointer: PointerStore, clock: Callable[[], 
     export = read_export(request.export)
     building = generations.building_folder(request.indexes, request.generation, f"{os.getpid()}-{uuid.uuid4().hex[:8]}")
     log.info("building generation %d from %d rows at watermark %d", request.generation, export.rows, export.watermark)
-    manifest = _build(request, export, building, started, clock)
-    digest = generations.publish(building, request.indexes, manifest)
+    try:
+        manifest = _build(request, export, building, started, clock)
+        digest = generations.publish(building, request.indexes, manifest)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
     manifest, _ = generations.read_manifest(request.indexes, request.generation)
     before = pointer.read()
     after = _flip(pointer, manifest, digest, clock)
@@ -83,7 +88,7 @@ def _build(
             f"recall@10 is {built.recall:.4f}, the floor {request.recall_floor}: the index is not published; "
             "raise index.faiss_n_probes or choose index.type flat"
         )
-    faiss.write_index(built.index, str(building / INDEX_FILE))
+    write_index(built.index, building / INDEX_FILE)
     np.save(building / IDS_FILE, rows.ids, allow_pickle=False)
     canaries = np.unique(np.linspace(0, max(0, rows.count - 1), min(_CANARIES, rows.count)).astype(np.int64))
     np.save(building / CANARIES_FILE, rows.at(canaries), allow_pickle=False)

@@ -17,11 +17,13 @@ ENDLESS = 1_000_000
 _ROOT = Path(__file__).parents[2]
 
 
-def start_writer(backend: str, folder: Path, seed: int, *prefix: str, commits: int = ENDLESS) -> subprocess.Popen[str]:
-    """Start a process that commits; ``prefix`` is a command that runs it."""
+def start_writer(
+    backend: str, folder: Path, seed: int, *prefix: str, commits: int = ENDLESS, output: int = subprocess.PIPE
+) -> subprocess.Popen[str]:
+    """Start a process that commits; ``prefix`` is a command that runs it, ``output`` where it prints to."""
     return subprocess.Popen(
         [*prefix, sys.executable, storage_killed.__file__, backend, str(folder), str(seed), str(commits)],
-        stdout=subprocess.PIPE,
+        stdout=output,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(_ROOT)},
@@ -33,9 +35,20 @@ def kill_after(writer: subprocess.Popen[str], commits: int) -> list[str]:
     assert writer.stdout is not None
     lines = list(islice(writer.stdout, commits))
     writer.send_signal(signal.SIGKILL)
-    rest, errors = writer.communicate()
+    rest, errors = rest_of(writer)
     assert lines, errors
     return "".join([*lines, rest]).split("\n")[:-1]
+
+
+def rest_of(writer: subprocess.Popen[str]) -> tuple[str, str]:
+    """Wait for the end of a process, and return what of its output was not read yet, and its errors.
+
+    ``communicate`` would leave out what a reader of lines has buffered.
+    """
+    assert writer.stdout is not None
+    assert writer.stderr is not None
+    with writer:
+        return writer.stdout.read(), writer.stderr.read()
 
 
 def check_left_behind(backend: str, folder: Path, seed: int, lines: list[str]) -> None:

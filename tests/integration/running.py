@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +28,17 @@ class RunningService:
 
 
 @contextmanager
-def running_service(folder: Path, port: int = 0, **settings: object) -> Iterator[RunningService]:
-    """Run a service with dimension 8 and these settings, such as ``rebuild__every_operations=50``."""
+def running_service(
+    folder: Path, port: int = 0, *, prefix: Sequence[str | Path] = (), **settings: object
+) -> Iterator[RunningService]:
+    """Run a service with dimension 8 and these settings, such as ``rebuild__every_operations=50``.
+
+    ``prefix`` is a command that runs it; it logs beside the folder.
+    """
     given = {"embedding__dimension": 8, **settings}
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("XBUF_")}
     environment = inherited | {f"XBUF_{name.upper()}": str(value) for name, value in given.items()}
-    command = [sys.executable, "-m", "buffer_service.cli", "serve", "--data", str(folder), "--port", str(port)]
+    command = [*prefix, sys.executable, "-m", "buffer_service.cli", "serve", "--data", str(folder), "--port", str(port)]
     log = folder.with_name(f"{folder.name}.log")
     with (
         log.open("a") as errors,

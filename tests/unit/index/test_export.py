@@ -9,7 +9,8 @@ import pytest
 
 from buffer_service.index.build import Rows
 from buffer_service.index.errors import UnusableExportError
-from buffer_service.index.export import ExportManifest, open_chunks, read_export
+from buffer_service.index.export import Exporter, ExportManifest, ExportPoint, open_chunks, read_export
+from buffer_service.index.metric import Ids
 from tests.helpers.generations import export
 from tests.helpers.vectors import Vectors, unit_vectors
 
@@ -87,6 +88,21 @@ def test_files_of_the_export_before_stay_for_a_rebuild_that_reads_them(tmp_path:
     export(tmp_path, _rows(50, 99), watermark=150)
     with pytest.raises(UnusableExportError, match="cannot be read"):
         open_chunks(tmp_path, first)
+
+
+def test_rows_that_leave_while_an_export_reads_are_not_in_it(tmp_path: Path) -> None:
+    """The chunk holds what was found, and says how much that is."""
+    rows = _rows(1, 1200)
+    point = ExportPoint(1200, 1200, np.arange(1, 1201))
+
+    def read(ids: Ids) -> tuple[Ids, Vectors]:
+        there = ids[ids % 400 != 0]
+        return there, np.stack([rows[int(experience)] for experience in there])
+
+    manifest = Exporter(tmp_path, 4, "cosine").write(point, read)
+
+    assert manifest.chunks[0].rows == 1197
+    assert _content(tmp_path) == _expected({id_: row for id_, row in rows.items() if id_ % 400})
 
 
 def test_an_empty_buffer_can_be_exported(tmp_path: Path) -> None:
