@@ -8,6 +8,7 @@ import ipaddress
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 _SHUTDOWN_GRACE_S = 10
 _KEEP_ALIVE_S = 75
 _BACKLOG = 1024
+_SWITCH_INTERVAL_S = 0.0005
+"""How long a thread may keep the interpreter from others: the writer wants it back as soon as a sync is done."""
 
 
 def serve(folder: Path, settings: Settings) -> None:
@@ -41,6 +44,7 @@ def serve(folder: Path, settings: Settings) -> None:
     sockets = [_bind(settings.server.host, settings.server.port)]
     if settings.server.operations_port is not None:
         sockets.append(_bind(settings.server.host, settings.server.operations_port))
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     with ExperienceBuffer.open(folder, settings) as buffer:
         operations = Operations(buffer)
         api = Api(buffer, operations if len(sockets) == 1 else None)

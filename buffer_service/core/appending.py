@@ -16,6 +16,9 @@ from buffer_service.core.experience import Prepared
 from buffer_service.errors import InvalidRequestError
 from buffer_service.settings import EmbeddingSettings
 
+_SQUARE_MIN = 1e-30
+"""Below it the squares of float32 numbers lose their digits."""
+
 
 @dataclass(slots=True, eq=False)
 class AppendRequest:
@@ -43,16 +46,16 @@ def finish(requests: Sequence[AppendRequest], settings: EmbeddingSettings) -> No
 
 
 def _rows(items: Sequence[Prepared], settings: EmbeddingSettings) -> list[bytes] | None:
-    """Return the vectors, None when one of them is bad."""
+    """Return the vectors, None when one of them is bad, or so short or long that it needs more than float32."""
     visual = _stacked([item.visual for item in items], settings.dimension)
     text = _stacked([item.text for item in items], settings.dimension)
     with np.errstate(over="ignore", invalid="ignore"):
         vectors = mixed_rows(visual, text, settings)
-        norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
-    if not (np.isfinite(norms).all() and norms.all()):
-        return None
+        squares = np.einsum("ij,ij->i", vectors, vectors)
+        if not (squares.min() > _SQUARE_MIN and np.isfinite(squares).all()):
+            return None
     if settings.metric == "cosine":
-        vectors = (vectors / norms[:, None]).astype("<f4")
+        vectors = vectors * (1.0 / np.sqrt(squares))[:, None]
     data, size = vectors.astype("<f4", copy=False).tobytes(), 4 * settings.dimension
     return [data[start : start + size] for start in range(0, len(data), size)]
 

@@ -21,6 +21,7 @@ EPOCH_FILE = "epoch"
 _SLOT = struct.Struct("<QI")
 _SLOT_DISTANCE = 512
 """One slot to a sector, so that writing one cannot touch the other."""
+_SIZE_BYTES = _SLOT_DISTANCE + _SLOT.size
 
 
 class Epoch:
@@ -36,7 +37,9 @@ class Epoch:
             if EPOCH_FILE not in system.names(folder):
                 write_durably(system, self._path, [_slot(0).ljust(_SLOT_DISTANCE, b"\0"), _slot(0)])
             self._file: File = system.open(self._path)
-            self.claim(self._newest(self._read()) + 1)
+            found = self._newest(self._file.read_at(_SIZE_BYTES, 0))
+            self._read = self._file.watch(_SIZE_BYTES)
+            self.claim(found + 1)
         except OSError as error:
             raise CorruptStoreError(f"{self._path}: {error}") from error
 
@@ -58,9 +61,6 @@ class Epoch:
                 f"{self.number}); stop this process"
             )
         self._confirmed = data
-
-    def _read(self) -> bytes:
-        return self._file.read_at(_SLOT_DISTANCE + _SLOT.size, 0)
 
     def _newest(self, data: bytes) -> int:
         found = [number for at in (0, _SLOT_DISTANCE) if (number := _number(data[at : at + _SLOT.size])) is not None]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +33,10 @@ class File(Protocol):
 
     def read_at(self, size: int, offset: int) -> bytes:
         """Return ``size`` bytes, fewer only at the end of the file."""
+        ...
+
+    def watch(self, size: int) -> Callable[[], bytes]:
+        """Return what reads the first ``size`` bytes, which are there, as they are whenever it is called."""
         ...
 
     def sync(self) -> None:
@@ -116,6 +121,11 @@ class RealFile:
                 break
             data += more
         return data
+
+    def watch(self, size: int) -> Callable[[], bytes]:
+        """See File. A mapping: reading it neither enters the kernel nor gives up the interpreter lock."""
+        mapped = mmap.mmap(self._descriptor, size, prot=mmap.PROT_READ)
+        return lambda: mapped[:size]
 
     def sync(self) -> None:
         """See File."""

@@ -107,6 +107,10 @@ class SimulatedFile:
             raise _error(self._system.read_error, self._path)
         return bytes(self._inode.content[offset : offset + size])
 
+    def watch(self, size: int) -> Callable[[], bytes]:
+        """See fs.File."""
+        return lambda: self.read_at(size, 0)
+
     def sync(self) -> None:
         """See fs.File."""
         error = self._system.step("sync", self._path)
