@@ -9,7 +9,7 @@ ARGS ?=
 # Where `make cluster-up` leaves its kubeconfig; E2E_KUBECONFIG names another cluster for the end-to-end tests.
 CLUSTER := tests/cluster
 
-.PHONY: help run test check unit integration faults mutants e2e bench cluster-up cluster-down format lock clean
+.PHONY: help run test check unit integration faults mutants e2e bench gpu-test gpu-bench cluster-up cluster-down format lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,12 @@ e2e: $(VENV)/.ready ## end-to-end tests on the cluster (make cluster-up first, o
 
 bench: $(VENV)/.ready ## every benchmark, beside limits and peers (ARGS="appends --rounds 3" for one, with its options)
 	@$(PYTHON) -m benchmarks $(ARGS)
+
+gpu-test: $(VENV)/.ready ## the search suite on a GPU (needs the wheel faiss-gpu in place of faiss-cpu)
+	@XBUF_TEST_DEVICE=gpu $(PYTHON) -m pytest -q tests/gpu tests/unit/index tests/unit/core/test_filters.py tests/unit/core/test_recall.py tests/integration/test_many_switches.py
+
+gpu-bench: $(VENV)/.ready ## searches per second on the GPU beside the CPU
+	@$(PYTHON) -m benchmarks.gpu $(ARGS)
 
 cluster-up: ## bring up a two-node kind cluster with the product's image and operator
 	@$(CLUSTER)/up

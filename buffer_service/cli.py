@@ -65,9 +65,12 @@ def _add_rebuild(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     pointer.add_argument("--pointer-dir", type=Path, metavar="DIR", help="folder of a local pointer")
     pointer.add_argument("--pointer-configmap", metavar="NAME", help="ConfigMap of a pointer in a cluster")
     rebuild.add_argument("--namespace", default="default", help="of the ConfigMap")
-    rebuild.add_argument("--type", choices=("auto", "flat", "ivf"), help="default: setting index.type")
+    rebuild.add_argument("--type", choices=("auto", "flat", "ivf", "hnsw"), help="default: setting index.type")
+    rebuild.add_argument("--storage", choices=("fp32", "fp16", "sq8"), help="default: setting index.storage")
+    rebuild.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where it will be searched")
     rebuild.add_argument("--n-probes", type=int, help="default: setting index.faiss_n_probes")
     rebuild.add_argument("--recall-floor", type=float, help="default: setting index.recall_floor")
+    rebuild.add_argument("--threads", type=int, help="default: setting rebuild.threads")
     rebuild.add_argument("--keep", type=int, help="default: setting index.keep_generations")
     rebuild.set_defaults(run=_rebuild)
 
@@ -113,7 +116,7 @@ def _rebuild(given: argparse.Namespace) -> int:
     from buffer_service.index.pointer_store import FolderPointer, PointerStore  # noqa: PLC0415
     from buffer_service.index.rebuild import RebuildRequest, rebuild  # noqa: PLC0415
 
-    settings = load_settings().index
+    settings, threads = load_settings().index, load_settings().rebuild.threads
     pointer: PointerStore
     if given.pointer_configmap:
         from buffer_service.index.pointer_config_map import ConfigMapPointer  # noqa: PLC0415 - needs kubernetes
@@ -126,9 +129,12 @@ def _rebuild(given: argparse.Namespace) -> int:
         indexes=given.indexes,
         generation=given.generation,
         index_type=given.type or settings.type,
+        storage=given.storage or settings.storage,
+        device=given.device,
         n_probes=given.n_probes or settings.faiss_n_probes,
         recall_floor=settings.recall_floor if given.recall_floor is None else given.recall_floor,
         keep=given.keep or settings.keep_generations,
+        threads=given.threads or threads,
     )
     try:
         rebuild(request, pointer)

@@ -81,12 +81,20 @@ class EmbeddingSettings(_Group):
 class IndexSettings(_Group):
     """The index and its generations."""
 
-    type: Literal["auto", "flat", "ivf"] = "auto"
-    """``auto`` builds flat up to 20,000 rows and ivf beyond."""
+    type: Literal["auto", "flat", "ivf", "hnsw"] = "auto"
+    """``auto`` chooses by size, churn and device: flat while a scan is quick, ivf beyond, hnsw where little changes."""
+    storage: Literal["fp32", "fp16", "sq8"] = "sq8"
+    """How ivf and hnsw code their rows; what they find is ranked by the exact vectors in any case."""
     faiss_backend: Literal["auto", "gpu", "cpu"] = "auto"
     """Where FAISS searches; falls back to the CPU with a warning."""
-    faiss_n_probes: int = Field(default=16, ge=1, le=65536)
+    faiss_n_probes: int = Field(default=2, ge=1, le=65536)
     """Inverted lists searched per query at least; a build raises it until the recall floor is met."""
+    effort_max: int = Field(default=1024, ge=1)
+    """Most ``probes`` or ``ef`` that a request may ask for."""
+    recall_share: float = Field(default=0.01, ge=0, le=1)
+    """Share of live searches that are checked against a scan of all, in the background; 0 for none."""
+    threads: int = Field(default=1, ge=1)
+    """OpenMP threads of one FAISS call; searches are batched, so more than one gains little and unsettles latency."""
     recall_floor: float = Field(default=0.95, ge=0, le=1)
     """A build whose recall@10 on held-out queries is lower is not published."""
     delta_rows_max: int = Field(default=50_000, ge=1)
@@ -106,6 +114,12 @@ class RebuildSettings(_Group):
     """``external``: somebody else (the operator) starts rebuilds and moves the pointer."""
     every_operations: int = Field(default=1000, ge=1)
     """Appends, evictions and removals since the watermark after which the index is rebuilt."""
+    threads: int = Field(default=1, ge=1)
+    """OpenMP threads of a build; beside a service on two cores one leaves the other to the searches."""
+    tombstone_share: float = Field(default=0.2, gt=0, le=1)
+    """Share of an index's rows that have left after which it is rebuilt, where there are at least 1,000 of them."""
+    after_s: float | None = Field(default=None, gt=0)
+    """Age of an index after which it is rebuilt if anything has changed; unset, age is no reason."""
     min_interval_s: float = Field(default=1.0, ge=0)
     """Shortest time between the starts of two rebuilds; doubled for each failure in a row."""
 

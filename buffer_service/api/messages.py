@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -34,10 +36,12 @@ T = TypeVar("T")
 class Request:
     """A request whose body has been read."""
 
-    query: dict[str, str]
+    query: Mapping[str, str]
     content_type: str
     accept: str
     body: bytes
+    receive: Receive
+    """Returns when the caller has gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +82,19 @@ async def read_request(scope: Scope, receive: Receive, body_bytes_max: int) -> R
         parts.append(part)
         if not message.get("more_body", False):
             break
-    query: bytes = scope["query_string"]
     return Request(
-        query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
+        query=_query(scope["query_string"]),
         content_type=content_type.decode("latin-1").partition(";")[0].strip().lower() or JSON,
         accept=accept.decode("latin-1"),
         body=parts[0] if len(parts) == 1 else b"".join(parts),
+        receive=receive,
     )
+
+
+@lru_cache(1024)
+def _query(text: bytes) -> Mapping[str, str]:
+    """Return the parameters of a query string; callers tend to send the same again and again."""
+    return MappingProxyType(dict(parse_qsl(text.decode("latin-1"), keep_blank_values=True)))
 
 
 def decode(request: Request, kind: type[T]) -> T:

@@ -67,6 +67,10 @@ class _StatusCollector(Collector):
         status = self._buffer.status()
         for name, text in _GAUGES.items():
             yield GaugeMetricFamily(f"xbuf_{name}", text, value=getattr(status, name))
+        if status.recall is not None:
+            yield GaugeMetricFamily("xbuf_recall", "Recall@10 of live searches against a scan", value=status.recall)
+        checked = float(self._buffer.recall_check.checked)
+        yield GaugeMetricFamily("xbuf_recall_checks", "Live searches checked since the start", value=checked)
         writable = float(status.store.writable)
         yield GaugeMetricFamily("xbuf_store_writable", "1 while writes are taken", value=writable)
         yield GaugeMetricFamily("xbuf_store_size_bytes", "Bytes of the store on disk", value=status.store.size_bytes)

@@ -40,6 +40,10 @@ class SearchBody(Body):
     filter: dict[str, Any] | None = None
     min_sequence: int = 0
     include: Include = []
+    probes: int | None = None
+    """Inverted lists to search, where the index has such; else it is passed over, as is ``ef``."""
+    ef: int | None = None
+    """Candidates kept on the way through the graph, where the index is one."""
 
 
 class Hit(msgspec.Struct, omit_defaults=True):

@@ -12,7 +12,11 @@ MANIFEST_FILE: Final = "manifest.json"
 INDEX_FILE: Final = "index.faiss"
 IDS_FILE: Final = "ids.npy"
 CANARIES_FILE: Final = "canaries.npy"
-FORMAT_VERSION: Final = 1
+VECTORS_FILE: Final = "vectors.npy"
+"""The exact vectors by position, where the index itself does not hold them so."""
+COARSE_FILE: Final = "coarse.faiss"
+"""The centroids of the inverted lists, where the index has such."""
+FORMAT_VERSION: Final = 2
 
 _NAME = re.compile(r"gen-([0-9]{10})")
 
@@ -34,12 +38,14 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     dimension: int
     metric: str
     index_type: str
+    reason: str
+    """Why it is of this type."""
     parameters: dict[str, int]
-    """Search parameters chosen at build time, such as ``nprobe``."""
+    """Found at build time: ``nprobe`` or ``ef`` to search with, ``lists``, ``refine``."""
     files: dict[str, str]
     """File name to hex SHA-256."""
     size_bytes: int
-    """Size of all files, for the memory budget of whoever loads it."""
+    """Memory that serving it takes: all files but the exact vectors, of which only the pages in use are in memory."""
     faiss_version: str
     recall_at_10: float
     """Share of the true ten nearest that the index found on held-out queries."""

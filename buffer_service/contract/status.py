@@ -63,6 +63,12 @@ class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Revision of the pointer that is served."""
     watermark: int
     index_type: str
+    index_reason: str = ""
+    """Why the index is of this type."""
+    index_parameters: dict[str, int] = {}
+    """What was found at build time, such as ``nprobe``, ``ef``, ``lists``."""
+    recall: float | None = None
+    """Recall@10 of live searches, as far as they were checked; null while too few have been."""
     index_rows: int
     delta_rows: int
     tombstones: int

@@ -7,11 +7,9 @@ never wait for writes. Vectors are numpy arrays, lists or little-endian float32 
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -24,13 +22,16 @@ from buffer_service.contract.pointer import Pointer, successor
 from buffer_service.contract.status import ServiceStatus
 from buffer_service.core import reading
 from buffer_service.core.appending import AppendRequest
-from buffer_service.core.embedding import prepare
+from buffer_service.core.columns import Columns
+from buffer_service.core.conditions import Filter
 from buffer_service.core.experience import Experience, StoredExperience, prepare_experience
-from buffer_service.core.filtering import Filter, search_filtered
 from buffer_service.core.follower import Follower, Loader
 from buffer_service.core.plan import Appended, PriorityUpdate, UpdateStatus
 from buffer_service.core.rebuilder import Exports, Rebuilder
+from buffer_service.core.recall import RecallCheck
+from buffer_service.core.retrievals import Retrievals
 from buffer_service.core.sampler import Drawn, Sampler
+from buffer_service.core.searching import Searcher
 from buffer_service.core.serving import Coming, Serving
 from buffer_service.core.write import Write
 from buffer_service.core.writer import Writer
@@ -39,17 +40,15 @@ from buffer_service.index.engine import Engine
 from buffer_service.index.errors import PointerConflictError, RefusedGenerationError
 from buffer_service.index.export import ExportManifest
 from buffer_service.index.generations import generations_in, read_manifest
+from buffer_service.index.main import TUNED, Effort
 from buffer_service.index.pointer_store import FolderPointer
 from buffer_service.index.view import Found
 from buffer_service.settings import Settings, load_settings
 from buffer_service.storage.adapters import open_store
-from buffer_service.storage.base import BackupSource, Shape
+from buffer_service.storage.base import BackupSource, Shape, Store
 from buffer_service.storage.group import Group
 
 T = TypeVar("T")
-
-SEQUENCE_TIMEOUT_S = 2.0
-"""Longest wait for a sequence number that a reader asks to see."""
 
 
 class ExperienceBuffer:
@@ -61,31 +60,29 @@ class ExperienceBuffer:
         self.started_at = clock()
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        embedding = settings.embedding
-        self.store = open_store(
-            settings.persistence.backend,
-            folder / names.STORE_FOLDER,
-            Shape(embedding.dimension, embedding.metric),
-            settings.persistence.map_size_bytes,
-        )
         self._indexes = folder / names.INDEXES_FOLDER
         self._indexes.mkdir(exist_ok=True)
-        self.engine = Engine(settings.index.faiss_backend)
+        self.engine = Engine(settings.index.faiss_backend, settings.index.threads)
         pointer_folder = settings.index.pointer_dir or folder / names.POINTER_FOLDER
         self._pointers = FolderPointer(pointer_folder)
         loader = Loader(settings, self.engine, self._indexes)
         wanted = self._pointers.read()
-        served, main, obstacle = loader.load_at_start(wanted, self.store.table.header)
+        with ThreadPoolExecutor(1, "opening") as aside:
+            # One is mostly checksums, which release the interpreter's lock, the other mostly Python.
+            loading = aside.submit(loader.load, wanted, None)
+            self.store = self._open_store()
+        served, main, obstacle = loader.load_at_start(wanted, loading, self.store.table.header)
         self.serving = Serving(settings, self.store, served, main)
         self.sampler = Sampler(settings.sampling, self.store.table, clock())
-        self._retrievals: Counter[tuple[int, bool]] = Counter()
-        self._retrievals_lock = threading.Lock()
+        self._retrievals = Retrievals()
+        self.recall_check = RecallCheck(settings.index.recall_share)
+        self._searcher = Searcher(settings, self.serving, Columns(self.store), self._retrievals, self.recall_check)
         self.writer = Writer(
             self.store,
             settings,
             publish=self._publish,
             delta_room=self.serving.delta_room,
-            take_retrievals=self._take_retrievals,
+            take_retrievals=self._retrievals.take,
             clock=clock,
         )
         self._exports = Exports(settings, folder / names.EXPORT_FOLDER, self.store, self.writer)
@@ -99,6 +96,8 @@ class ExperienceBuffer:
             self.serving,
             (folder / names.EXPORT_FOLDER, self._indexes, pointer_folder),
             lambda: self.follower.refused.reason if self.follower.refused else "",
+            self.engine.backend.active,
+            self.recall_check,
         )
         if settings.rebuild.mode == "subprocess":
             self.rebuilder.start()
@@ -122,6 +121,7 @@ class ExperienceBuffer:
     def close(self) -> None:
         """Finish what is queued and release the store. What was acknowledged does not depend on it."""
         self.rebuilder.close()
+        self.recall_check.close()
         self.follower.close()
         self.writer.close()
         self.store.close()
@@ -191,26 +191,14 @@ class ExperienceBuffer:
         *,
         min_sequence: int = 0,
         wanted: Filter | None = None,
-        prepared: bool = False,
+        effort: Effort = TUNED,
     ) -> Found:
         """Return the k nearest experiences to each of the (n, dimension) queries, at a sequence >= min_sequence.
 
-        With ``wanted`` only those whose metadata match. ``prepared`` queries have been through
-        ``core.embedding.prepare`` already. Raises InvalidRequestError and SequenceTimeoutError.
+        With ``wanted`` only those that pass this filter, see ``core.conditions``. Raises InvalidRequestError and
+        SequenceTimeoutError.
         """
-        limit = self.settings.server.k_max
-        if not 1 <= k <= limit:
-            raise InvalidRequestError(f"k is {k}; give 1 to {limit}")
-        self._check_rows(len(queries), "queries")
-        embedding = self.settings.embedding
-        if queries.ndim != 2 or queries.shape[1] != embedding.dimension:  # noqa: PLR2004 - rows of vectors
-            raise InvalidRequestError(f"queries have shape {queries.shape}, expected (n, {embedding.dimension})")
-        if not prepared:
-            queries = prepare(queries, embedding, "a query")
-        view = self.serving.wait_for(min_sequence, SEQUENCE_TIMEOUT_S)
-        found = search_filtered(view, self.store, queries, k, wanted) if wanted else view.search(queries, k)
-        self._note(found.ids[found.ids > 0], searched=True)
-        return found
+        return self._searcher.search(queries, k, min_sequence, wanted, effort)
 
     def sample(self, size: int, *, beta: float | None = None, unique: bool = False) -> Drawn:
         """Draw a batch by priority; empty from an empty buffer."""
@@ -219,7 +207,7 @@ class ExperienceBuffer:
         if not 0.0 <= exponent <= 4.0:  # noqa: PLR2004 - as in the settings
             raise InvalidRequestError(f"beta is {exponent}; give 0 to 4")
         drawn = self.sampler.draw(size, exponent, self._clock(), unique=unique)
-        self._note(drawn.ids, searched=False)
+        self._retrievals.note(drawn.ids, searched=False)
         return drawn
 
     def get(self, experience: int) -> StoredExperience:
@@ -277,6 +265,15 @@ class ExperienceBuffer:
         """Return the state at this moment; touches no disk but for the store's size."""
         return reading.status(self)
 
+    def _open_store(self) -> Store:
+        embedding, persistence = self.settings.embedding, self.settings.persistence
+        return open_store(
+            persistence.backend,
+            self._folder / names.STORE_FOLDER,
+            Shape(embedding.dimension, embedding.metric),
+            persistence.map_size_bytes,
+        )
+
     def _publish(self, group: Group, coming: Coming | None) -> None:
         slots = group.table.slots
         with self.sampler.lock:
@@ -285,16 +282,6 @@ class ExperienceBuffer:
             changed += [slots[experience] for experience in group.rows]
             self.sampler.note(changed)
         self.serving.apply(group, coming)
-
-    def _note(self, ids: npt.NDArray[np.int64], *, searched: bool) -> None:
-        with self._retrievals_lock:
-            self._retrievals.update((int(experience), searched) for experience in ids)
-
-    def _take_retrievals(self) -> list[tuple[int, int, int]]:
-        with self._retrievals_lock:
-            taken, self._retrievals = self._retrievals, Counter()
-        ids = sorted({experience for experience, _ in taken})
-        return [(experience, taken[experience, True], taken[experience, False]) for experience in ids]
 
     def _check_rows(self, count: int, what: str) -> None:
         limit = self.settings.server.rows_max

@@ -40,14 +40,14 @@ def to_vector(given: Given, dimension: int, field: str) -> Vectors:
     return _cast(np.frombuffer(to_float32(given, dimension, field), _FLOAT32), field)
 
 
-def to_matrix(data: bytes, dimension: int) -> Vectors:
-    """Return the rows of a raw body as (n, dimension) float32; raises InvalidRequestError."""
+def raw_rows(data: bytes, dimension: int) -> Vectors:
+    """Return the rows of a raw body as (n, dimension) float32, not yet checked; raises InvalidRequestError."""
     row_bytes = dimension * _FLOAT32.itemsize
     if not data or len(data) % row_bytes:
         raise InvalidRequestError(
             f"the body has {len(data)} bytes, not a multiple of {row_bytes}: {dimension} little-endian float32 a row"
         )
-    return _cast(np.frombuffer(data, _FLOAT32).reshape(-1, dimension), "the body")
+    return np.frombuffer(data, _FLOAT32).reshape(-1, dimension)
 
 
 def fuse(visual: Vectors | None, text: Vectors | None, settings: EmbeddingSettings) -> Vectors:
@@ -90,8 +90,10 @@ def _mixed(visual: Vectors, text: Vectors, settings: EmbeddingSettings) -> npt.N
 
 
 def prepare(vectors: Vectors, settings: EmbeddingSettings, field: str) -> Vectors:
-    """Return (n, dimension) float32 rows as the index wants them; raises InvalidRequestError for a zero row."""
+    """Return (n, dimension) float32 rows as the index wants them; raises InvalidRequestError for a bad row."""
     norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    if not np.isfinite(norms).all():
+        raise InvalidRequestError(f"{field} holds NaN or infinity")
     if not norms.all():
         raise InvalidRequestError(f"{field}: a zero vector has no direction and cannot be found")
     if settings.metric == "cosine":

@@ -9,8 +9,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
+from buffer_service.contract.generation import Manifest
 from buffer_service.contract.pointer import INITIAL, InvalidPointerError, Pointer
 from buffer_service.contract.status import Refusal, Switch
 from buffer_service.core.plan import Plan
@@ -41,14 +43,14 @@ class Loader:
         self._engine = engine
         self._indexes = indexes
 
-    def load(self, pointer: Pointer, sequence: int) -> MainIndex:
-        """Check the memory budget and load; raises RefusedGenerationError."""
+    def load(self, pointer: Pointer, sequence: int | None) -> MainIndex:
+        """Check the memory budget and load; raises RefusedGenerationError.
+
+        With no ``sequence`` to compare with, whoever serves the index must see to it that it is not of the future.
+        """
         manifest, _ = read_manifest(self._indexes, pointer.generation)
-        if manifest.watermark > sequence:
-            raise RefusedGenerationError(
-                f"generation {pointer.generation} holds content up to sequence {manifest.watermark}, this store is at "
-                f"{sequence}: they do not belong together"
-            )
+        if sequence is not None:
+            _require_past(manifest, sequence)
         limit = self._settings.index.memory_bytes_max or memory_limit_bytes()
         needed = rss_bytes() + manifest.size_bytes
         if limit is not None and needed > limit:
@@ -59,17 +61,23 @@ class Loader:
         embedding = self._settings.embedding
         return load(self._engine, self._indexes, pointer, embedding.dimension, embedding.metric)
 
-    def load_at_start(self, pointer: Pointer, header: Header) -> tuple[Pointer, MainIndex | None, str]:
+    def load_at_start(
+        self, pointer: Pointer, loading: Future[MainIndex], header: Header
+    ) -> tuple[Pointer, MainIndex | None, str]:
         """Return what to serve first, and why that is not what the pointer names, if so.
 
-        The second choice is the generation that was served last, the third none: then everything is in the delta.
+        ``loading`` is what was begun without a sequence number while the store was being opened. The second choice is
+        the generation that was served last, the third none: then everything is in the delta.
         """
         if pointer.generation == 0:
             return pointer, None, ""
         try:
-            return pointer, self.load(pointer, header.sequence), ""
+            main = loading.result()
+            _require_past(main.manifest, header.sequence)
         except RefusedGenerationError as error:
             reason = str(error)
+        else:
+            return pointer, main, ""
         log.error("the generation that the pointer names is refused: %s", reason)
         if header.generation not in (0, pointer.generation):
             try:
@@ -86,6 +94,14 @@ class Loader:
             except RefusedGenerationError as error:
                 log.error("so is the one that was served last: %s", error)  # noqa: TRY400 - the message says it all
         return INITIAL, None, reason
+
+
+def _require_past(manifest: Manifest, sequence: int) -> None:
+    if manifest.watermark > sequence:
+        raise RefusedGenerationError(
+            f"generation {manifest.generation} holds content up to sequence {manifest.watermark}, this store is at "
+            f"{sequence}: they do not belong together"
+        )
 
 
 class Follower:
@@ -107,6 +123,7 @@ class Follower:
         self.refused: Refusal | None = None
         self.switch: Switch | None = None
         self.switches = 0
+        self._next_promotion = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
 
@@ -131,6 +148,8 @@ class Follower:
         unreadable = ""
         while not self._stop.wait(POLL_INTERVAL_S):
             try:
+                self._serving.file_delta(self._writer.between_groups)
+                self._promote()
                 self.follow()
                 unreadable = ""
             except (OSError, InvalidPointerError) as error:
@@ -139,6 +158,13 @@ class Follower:
                     log.warning("the pointer cannot be read, what is served stays: %s", error)
             except Exception:
                 log.exception("following the pointer failed, what is served stays")
+
+    def _promote(self) -> None:
+        """Try again to copy the index in service to the GPU, when the one before it may have made room."""
+        main = self._serving.view.main
+        if main is not None and time.monotonic() >= self._next_promotion:
+            self._next_promotion = time.monotonic() + _RETRY_INTERVAL_S
+            main.promote()
 
     def follow(self) -> None:
         """Switch if the pointer has moved. On the follower thread, or while that does not run."""
@@ -158,17 +184,18 @@ class Follower:
             self._writer.between_groups(self._serving.abandon_switch).result()
             self._stop.wait(_RETRY_INTERVAL_S)
             return
-        except (RefusedGenerationError, ExperienceBufferError) as error:
+        except Exception as error:
+            if not isinstance(error, RefusedGenerationError | ExperienceBufferError | OSError):
+                log.exception("generation %d cannot be taken into service", pointer.generation)
             self._writer.between_groups(self._serving.abandon_switch).result()
-            self.refuse(pointer, str(error))
+            self.refuse(pointer, str(error) or type(error).__name__)
             return
         self._finish(pointer, time.monotonic() - started)
 
     def _prepare(self, pointer: Pointer) -> Coming:
         main = self._loader.load(pointer, self._serving.view.sequence)
         live = self._writer.between_groups(self._serving.begin_switch).result()
-        main.mark_all_dead_but(live, 0)
-        return Coming(pointer, main, self._serving.rows_missing_from(main.manifest, live))
+        return self._serving.prepare(pointer, main, live)
 
     def _plan_switch(self, plan: Plan, coming: Coming) -> None:
         pointer = coming.pointer

@@ -7,9 +7,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from buffer_service.core.recall import RecallCheck
 from buffer_service.core.serving import Serving
 from buffer_service.core.writer import Writer
 from buffer_service.errors import ExperienceBufferError
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _POLL_INTERVAL_S = 0.1
 _BACKOFF_DOUBLINGS_MAX = 8
+_TOMBSTONES_MIN = 1000
 _ERROR_LINES = 3
 _TERMINATION_GRACE_S = 5.0
 _NICELY = ("nice", "-n", "10")
@@ -60,6 +62,8 @@ class Rebuilder:
         serving: Serving,
         folders: tuple[Path, Path, Path],
         refusal: Callable[[], str],
+        device: str,
+        check: RecallCheck,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
@@ -67,6 +71,8 @@ class Rebuilder:
         self._serving = serving
         self._export, self._indexes, self._pointer = folders
         self._refusal = refusal
+        self._device = device
+        self._check = check
         self._clock = clock
         self._next_start = 0.0
         self._failures = 0
@@ -87,8 +93,10 @@ class Rebuilder:
 
     def _run(self) -> None:
         while not self._stop.wait(_POLL_INTERVAL_S):
-            if not self._due():
+            reason = self._due()
+            if not reason:
                 continue
+            log.info("the index is rebuilt: %s", reason)
             self.running = True
             self._next_start = self._clock() + self._settings.rebuild.min_interval_s * 2**self._failures
             try:
@@ -101,9 +109,26 @@ class Rebuilder:
             finally:
                 self.running = False
 
-    def _due(self) -> bool:
-        enough = self._serving.pending_operations() >= self._settings.rebuild.every_operations
-        return enough and self._clock() >= self._next_start
+    def _due(self) -> str:
+        """Return why the index should be rebuilt now, empty if it should not."""
+        return next(self._reasons(), "") if self._clock() >= self._next_start else ""
+
+    def _reasons(self) -> Iterator[str]:
+        view, settings = self._serving.view, self._settings.rebuild
+        pending = self._serving.pending_operations()
+        if pending >= settings.every_operations:
+            yield f"{pending} operations since the watermark"
+        if view.main is None or not pending:
+            return
+        left, rows = view.main.tombstones, len(view.main.ids)
+        if left >= max(_TOMBSTONES_MIN, settings.tombstone_share * rows):
+            yield f"{left} of {rows} rows have left"
+        recall, floor = self._check.recall(view.pointer.generation), self._settings.index.recall_floor
+        if recall is not None and recall < floor:
+            yield f"the recall of live searches is {recall:.3f}, the floor {floor}"
+        age_s = time.time() - view.main.manifest.built_at
+        if settings.after_s is not None and age_s >= settings.after_s:
+            yield f"the index is {age_s:.0f} s old"
 
     def _rebuild(self) -> None:
         manifest = self._exports.write()
@@ -112,8 +137,10 @@ class Rebuilder:
         command = [
             *_NICELY, sys.executable, "-m", "buffer_service.cli", "rebuild",
             "--export", str(self._export), "--indexes", str(self._indexes), "--pointer-dir", str(self._pointer),
-            "--generation", str(generation), "--type", index.type, "--n-probes", str(index.faiss_n_probes),
+            "--generation", str(generation), "--type", index.type, "--storage", index.storage,
+            "--device", self._device, "--n-probes", str(index.faiss_n_probes),
             "--recall-floor", str(index.recall_floor), "--keep", str(index.keep_generations),
+            "--threads", str(self._settings.rebuild.threads),
         ]  # fmt: skip
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
             output = self._wait(process)

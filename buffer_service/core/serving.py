@@ -8,11 +8,12 @@ and hidden at the switch, which is one assignment.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
 
-from buffer_service.contract.generation import Manifest
 from buffer_service.contract.pointer import Pointer
 from buffer_service.errors import SequenceTimeoutError
 from buffer_service.index.delta import Delta
@@ -30,8 +31,8 @@ class Coming:
 
     pointer: Pointer
     main: MainIndex
-    older: tuple[Ids, Vectors]
-    """Rows that are in the generation in service but not in this one; empty unless it goes back."""
+    delta: Delta
+    """The rows above the generation, as they were when it was prepared."""
 
 
 class Serving:
@@ -45,10 +46,7 @@ class Serving:
         sequence = store.table.header.sequence
         if main is not None:
             main.mark_all_dead_but(live, sequence)
-        ids, vectors = store.vectors(live[live > self.base_last_id])
-        rows_max = settings.index.delta_rows_max
-        delta = Delta(settings.embedding.dimension, settings.embedding.metric, max(rows_max, 2 * len(ids)))
-        delta.append(ids, vectors)
+        delta = self._delta(None, *store.vectors(live[live > self.base_last_id]))  # file_delta does the rest
         self._died: list[int] | None = None
         self._published = threading.Condition()
         self.view = View(sequence, pointer, main, delta, delta.count)
@@ -87,9 +85,28 @@ class Serving:
         """Stop noting what dies. On the writer thread."""
         self._died = None
 
-    def rows_missing_from(self, manifest: Manifest, live: Ids) -> tuple[Ids, Vectors]:
-        """Return the rows that main holds now and a generation of this manifest would not: needed when going back."""
-        return self._store.vectors(live[(live > manifest.last_id) & (live <= self.base_last_id)])
+    def prepare(self, pointer: Pointer, main: MainIndex, live: Ids) -> Coming:
+        """Hide what is dead in a generation, and file the rows above it under its centroids; after ``begin_switch``.
+
+        Those rows are the delta's, and where the generation is older than the one in service, some of that one's.
+        """
+        main.mark_all_dead_but(live, 0)
+        last_id = main.manifest.last_id
+        ids, vectors = self._store.vectors(live[(live > last_id) & (live <= self.base_last_id)])
+        fresh_ids, fresh = self.view.delta.rows_after(last_id)
+        return Coming(pointer, main, self._delta(main, np.append(ids, fresh_ids), np.append(vectors, fresh, axis=0)))
+
+    def file_delta(self, between_groups: Callable[[Callable[[], None]], Future[None]]) -> None:
+        """File the delta's rows under the centroids of main; at a start they are scanned first, to answer sooner.
+
+        Takes up to seconds when there is something to do. On the follower thread, so that no switch is under way.
+        """
+        view = self.view
+        delta, filed = view.delta, view.delta_rows
+        lists = None if view.main is None or delta.lists is not None else view.main.fresh_lists()
+        if lists is not None:
+            delta.file(lists, 0, filed)
+            between_groups(lambda: delta.search_by(lists, filed)).result()
 
     def wait_for(self, sequence: int, timeout_s: float) -> View:
         """Return a view of at least this sequence number; raises SequenceTimeoutError when it does not come."""
@@ -108,19 +125,32 @@ class Serving:
             view.main.mark_dead(experience, sequence)
 
     def _install(self, coming: Coming, sequence: int) -> tuple[MainIndex, Delta, Pointer]:
+        main, delta = coming.main, coming.delta
+        last_id = int(delta.ids[delta.count - 1]) if delta.count else main.manifest.last_id
+        ids, vectors = self.view.delta.rows_after(last_id)
+        if delta.count + len(ids) > delta.rows_max:
+            before = delta.rows_after(0)
+            delta = self._delta(main, np.append(before[0], ids), np.append(before[1], vectors, axis=0))
+        else:
+            delta.append(ids, vectors)
         for experience in self._died or ():
-            coming.main.mark_dead(experience, sequence)
-        delta = self.view.delta.after(coming.main.manifest.last_id, self._settings.index.delta_rows_max)
-        ids, vectors = coming.older
-        if len(ids):
-            alive = ~np.isin(ids, self._died or [])
-            together = Delta(vectors.shape[1], delta.metric, max(delta.rows_max, 2 * (len(ids) + delta.count)))
-            together.append(ids[alive], vectors[alive])
-            together.append(delta.ids[: delta.count], delta.vectors[: delta.count])
-            delta = together
+            if not delta.mark_dead(experience, sequence):
+                main.mark_dead(experience, sequence)
         self._died = None
-        self.base_last_id = coming.main.manifest.last_id
-        return coming.main, delta, coming.pointer
+        self.base_last_id = main.manifest.last_id
+        return main, delta, coming.pointer
+
+    def _delta(self, main: MainIndex | None, ids: Ids, vectors: Vectors) -> Delta:
+        """Return a delta that goes with the main index and holds these rows, with room up to what is allowed.
+
+        More rows than that are there when a generation could not be loaded; then there is room for as many again.
+        """
+        embedding, rows_max = self._settings.embedding, self._settings.index.delta_rows_max
+        if len(ids) > rows_max:
+            rows_max += len(ids)
+        delta = Delta(embedding.dimension, embedding.metric, rows_max, main.fresh_lists() if main else None)
+        delta.append(ids, vectors)
+        return delta
 
     def _publish(self, view: View) -> None:
         with self._published:

@@ -1,143 +1,112 @@
-"""Building a FAISS index from exported rows: type, training, parameters, and the recall it reaches."""
+"""Building a FAISS index from exported rows: training, coding, the effort that a search needs, the recall it reaches.
+
+Memory is bounded by the index itself: vectors are read from mapped files, a block at a time.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
-import numpy.typing as npt
 
-from buffer_service.index.metric import Ids, Vectors, exact_scores, faiss_metric, nearest, scores_from_faiss
+from buffer_service.contract.generation import VECTORS_FILE
+from buffer_service.index.choice import IVF_ROWS_MIN, Choice
+from buffer_service.index.coarse import Coarse
+from buffer_service.index.engine import Opened
+from buffer_service.index.metric import Vectors, faiss_metric
+from buffer_service.index.rows import Rows
 
 log = logging.getLogger(__name__)
 
-FLAT_ROWS_MAX = 20_000
-"""``auto`` builds a flat index up to this many rows: exact, and quick enough."""
 _BLOCK_ROWS = 8192
+_PROGRESS_INTERVAL_S = 5.0
 _TRAINING_ROWS_PER_LIST = 64
-_TRAINING_ROWS_MIN = 39
-"""FAISS wants at least this many training rows for each list."""
-_RECALL_QUERIES = 100
-_RECALL_K = 10
+_CODE_TRAINING_ROWS = 50_000
+_NEIGHBOURS = 32
+"""Edges of a row in an HNSW graph."""
+_CONSTRUCTION_EFFORT = 80
 _SEED = 20_240_229
-
-
-class Rows:
-    """The live rows of an export, by position; vectors stay in the mapped files."""
-
-    def __init__(self, chunks: list[tuple[Ids, Vectors]], live: Ids, dimension: int) -> None:
-        self.dimension = dimension
-        self._chunks = [vectors for _, vectors in chunks]
-        self._kept = [np.flatnonzero(np.isin(ids, live, assume_unique=True)) for ids, _ in chunks]
-        kept_ids = [ids[kept] for (ids, _), kept in zip(chunks, self._kept, strict=True)]
-        self.ids: Ids = np.concatenate(kept_ids) if kept_ids else np.zeros(0, np.int64)
-        self._starts = np.cumsum([0, *(len(kept) for kept in self._kept)])
-
-    @property
-    def count(self) -> int:
-        """Number of live rows."""
-        return len(self.ids)
-
-    def blocks(self) -> Iterator[Vectors]:
-        """Yield all vectors in order of position, in blocks of bounded size."""
-        for vectors, kept in zip(self._chunks, self._kept, strict=True):
-            for start in range(0, len(kept), _BLOCK_ROWS):
-                yield np.ascontiguousarray(vectors[kept[start : start + _BLOCK_ROWS]])
-
-    def at(self, positions: npt.NDArray[np.int64]) -> Vectors:
-        """Return the vectors at these positions as (n, dimension) float32."""
-        result = np.empty((len(positions), self.dimension), np.float32)
-        owner = np.searchsorted(self._starts, positions, side="right") - 1
-        for chunk in np.unique(owner):
-            mask = owner == chunk
-            result[mask] = self._chunks[chunk][self._kept[chunk][positions[mask] - self._starts[chunk]]]
-        return result
+CODES = {"fp32": None, "fp16": faiss.ScalarQuantizer.QT_fp16, "sq8": faiss.ScalarQuantizer.QT_8bit}
+"""How rows are coded in an index that is not flat."""
+_REFINE = {"fp32": 1, "fp16": 1, "sq8": 2}
+"""How many times k rows are found by their codes, to be ranked by their exact vectors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A finished index with what was found out about it."""
+    """A finished index. ``coarse`` is there where it has inverted lists, ``vectors`` are the exact rows by position."""
 
     index: Any
-    index_type: str
-    parameters: dict[str, int]
-    recall: float
+    coarse: Coarse | None
+    vectors: Vectors
 
 
-def build_index(rows: Rows, metric: str, index_type: str, n_probes: int, recall_floor: float) -> Built:
-    """Build an index over the rows, at least as many probes as asked for, more where the recall floor needs them."""
-    chosen = _choose(index_type, rows.count)
-    if rows.count == 0:
-        return Built(faiss.IndexFlat(rows.dimension, faiss_metric(metric)), chosen, {}, 1.0)
-    random = np.random.default_rng(_SEED)
-    queries = _held_out(rows, metric, random)
-    truth = _exact_neighbours(rows, queries, metric)
-    if chosen == "flat":
-        index = faiss.IndexFlat(rows.dimension, faiss_metric(metric))
-        _add(index, rows)
-        return Built(index, chosen, {}, _recall(index, queries, truth, metric, None))
-    lists = _list_count(rows.count)
-    quantizer = faiss.IndexFlat(rows.dimension, faiss_metric(metric))
-    index = faiss.IndexIVFFlat(quantizer, rows.dimension, lists, faiss_metric(metric))
+def build_index(rows: Rows, metric: str, choice: Choice, storage: str, folder: Path) -> Built:
+    """Build an index of the chosen type; the exact vectors go to a file in the folder unless the index holds them."""
+    if choice.index_type == "flat":
+        flat = faiss.IndexFlat(rows.dimension, faiss_metric(metric))
+        for block in rows.blocks():
+            flat.add(block)
+        return Built(flat, None, Opened(flat).stored_vectors())
+    vectors = rows.write(folder / VECTORS_FILE)
+    if choice.index_type == "hnsw":
+        return Built(_graph(vectors, metric, storage), None, vectors)
+    index = _inverted(vectors, metric, storage)
+    return Built(index, Coarse.of(index.quantizer.reconstruct_n(0, index.nlist), metric), vectors)
+
+
+def parameters_of(built: Built, storage: str) -> dict[str, int]:
+    """Return the search parameters that follow from how the index was built; the effort is found later."""
+    if isinstance(built.index, faiss.IndexFlat):
+        return {}
+    lists = {} if built.coarse is None else {"lists": built.coarse.lists}
+    return {**lists, "refine": _REFINE[storage]}
+
+
+def _inverted(vectors: Vectors, metric: str, storage: str) -> Any:  # noqa: ANN401 - FAISS has no types
+    count, dimension = vectors.shape
+    lists = max(1, min(int(4 * np.sqrt(count)), count // IVF_ROWS_MIN))
+    quantizer = faiss.IndexFlat(dimension, faiss_metric(metric))
+    code = CODES[storage]
+    if code is None:
+        index = faiss.IndexIVFFlat(quantizer, dimension, lists, faiss_metric(metric))
+    else:
+        index = faiss.IndexIVFScalarQuantizer(
+            quantizer, dimension, lists, code, faiss_metric(metric), False  # noqa: FBT003 - no residuals, see Coarse
+        )  # fmt: skip
     index.own_fields = True
     quantizer.this.disown()
-    sample = random.choice(rows.count, min(rows.count, lists * _TRAINING_ROWS_PER_LIST), replace=False)
-    index.train(rows.at(np.sort(sample)))
-    _add(index, rows)
-    probes = min(n_probes, lists)
-    recall = _recall(index, queries, truth, metric, probes)
-    while recall < recall_floor and probes < lists:
-        probes = min(lists, 2 * probes)
-        recall = _recall(index, queries, truth, metric, probes)
-    return Built(index, chosen, {"nprobe": probes}, recall)
+    index.train(_sample(vectors, lists * _TRAINING_ROWS_PER_LIST))
+    _add(index, vectors)
+    return index
 
 
-def _choose(index_type: str, rows: int) -> str:
-    if index_type != "auto":
-        return index_type if rows >= _TRAINING_ROWS_MIN else "flat"
-    chosen = "flat" if rows <= FLAT_ROWS_MAX else "ivf"
-    log.info("index type %s: %d rows, flat is used up to %d", chosen, rows, FLAT_ROWS_MAX)
-    return chosen
+def _graph(vectors: Vectors, metric: str, storage: str) -> Any:  # noqa: ANN401
+    code = CODES[storage]
+    shape = (vectors.shape[1],) if code is None else (vectors.shape[1], code)
+    kind = faiss.IndexHNSWFlat if code is None else faiss.IndexHNSWSQ
+    index = kind(*shape, _NEIGHBOURS, faiss_metric(metric))
+    index.hnsw.efConstruction = _CONSTRUCTION_EFFORT
+    index.train(_sample(vectors, _CODE_TRAINING_ROWS))
+    _add(index, vectors)
+    return index
 
 
-def _list_count(rows: int) -> int:
-    return max(1, min(int(4 * np.sqrt(rows)), rows // _TRAINING_ROWS_MIN))
+def _sample(vectors: Vectors, size: int) -> Vectors:
+    count = len(vectors)
+    chosen = np.random.default_rng(_SEED).choice(count, min(count, size), replace=False)
+    return np.ascontiguousarray(vectors[np.sort(chosen)])
 
 
-def _add(index: Any, rows: Rows) -> None:  # noqa: ANN401 - FAISS has no types
-    for block in rows.blocks():
-        index.add(block)
-
-
-def _held_out(rows: Rows, metric: str, random: np.random.Generator) -> Vectors:
-    """Return queries near the data that are not in it: rows moved a little way towards other rows."""
-    count = min(_RECALL_QUERIES, rows.count)
-    some = rows.at(np.sort(random.choice(rows.count, count, replace=False)))
-    others = rows.at(random.integers(rows.count, size=count))
-    queries: Vectors = (0.8 * some + 0.2 * others).astype(np.float32)
-    if metric == "cosine":
-        queries /= np.maximum(np.linalg.norm(queries, axis=1, keepdims=True), np.float32(1e-12))
-    return queries
-
-
-def _exact_neighbours(rows: Rows, queries: Vectors, metric: str) -> Vectors:
-    """Return the score of the true tenth neighbour of each query, (n,) float32: what counts as found."""
-    best = np.full((len(queries), 0), 0, np.float32)
-    for block in rows.blocks():
-        scores = np.concatenate([best, exact_scores(metric, queries, block)], axis=1)
-        best = np.take_along_axis(scores, nearest(scores, _RECALL_K), axis=1)
-    return best
-
-
-def _recall(index: Any, queries: Vectors, truth: Vectors, metric: str, probes: int | None) -> float:  # noqa: ANN401
-    """Return the share of true neighbours found; rows as near as the true last one count, so that ties do no harm."""
-    k = truth.shape[1]
-    parameters = faiss.SearchParametersIVF(nprobe=probes) if probes else None
-    distances, positions = index.search(queries, k, params=parameters)
-    scores = np.where(positions < 0, -np.inf, scores_from_faiss(metric, distances))
-    tolerance = 1e-4 * np.maximum(1.0, np.abs(truth[:, -1:]))
-    return float(np.mean(scores >= truth[:, -1:] - tolerance))
+def _add(index: Any, vectors: Vectors) -> None:  # noqa: ANN401
+    started = time.monotonic()
+    for start in range(0, len(vectors), _BLOCK_ROWS):
+        index.add(np.ascontiguousarray(vectors[start : start + _BLOCK_ROWS]))
+        if time.monotonic() - started >= _PROGRESS_INTERVAL_S:
+            log.info("%d of %d rows added", index.ntotal, len(vectors))
+            started = time.monotonic()

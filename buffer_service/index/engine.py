@@ -1,97 +1,126 @@
-"""Where FAISS runs. One engine per process decides between GPU and CPU, once, and says why.
+"""Where FAISS runs. One engine per process decides between GPU and CPU and says why.
 
-A GPU index is touched (copied, searched, freed) by one thread only: FAISS's GPU indexes are not safe for concurrent
-use, not even for reading. CPU indexes may be searched by any number of threads.
+Every index stays open on the CPU, mapped, so that the CPU can take over at any time: while a copy does not fit on the
+GPU, for requests beyond the GPU's limits, and for good when the GPU fails.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import faiss
+import numpy as np
 
 from buffer_service.contract.status import Backend
-from buffer_service.index.metric import Ids, Vectors
+from buffer_service.index.coarse import inverted_parameters, search_lists
+from buffer_service.index.gpu import RESULTS_MAX, Gpu
+from buffer_service.index.metric import Positions, Vectors
+from buffer_service.index.openmp import prepare_thread, use_threads
 
 log = logging.getLogger(__name__)
 
-GPU_TEMPORARY_BYTES = 256 * 2**20
-"""Scratch memory that FAISS reserves on the device for the life of the process."""
-GPU_RESULTS_MAX = 2048
-"""Most neighbours and probes that GPU indexes can give."""
 
-T = TypeVar("T")
+@dataclass(slots=True)
+class Opened:
+    """An index file that was opened: mapped on the CPU, and its copy on the GPU where there is one."""
+
+    cpu: Any
+    device: Any = None
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return int(self.cpu.ntotal)
+
+    def stored_vectors(self) -> Vectors:
+        """Return the rows of an index that holds them exactly and in order, (rows, dimension), without a copy."""
+        size = self.cpu.ntotal * self.cpu.d
+        flat = faiss.rev_swig_ptr(self.cpu.get_xb(), size) if size else np.zeros(0, np.float32)
+        vectors: Vectors = flat.reshape(self.cpu.ntotal, self.cpu.d)
+        return vectors
 
 
 class Engine:
-    """Opens FAISS indexes and searches them on the device that was chosen."""
+    """Opens FAISS indexes and searches them. ``backend`` says where, at this moment."""
 
-    def __init__(self, requested: str) -> None:
-        faiss.omp_set_num_threads(1)
-        reason = "the CPU was asked for" if requested == "cpu" else gpu_obstacle()
-        self._resources: Any = None
-        self._device_thread: ThreadPoolExecutor | None = None
-        if reason is None:
-            self._device_thread = ThreadPoolExecutor(1, thread_name_prefix="gpu")
-            self._resources = self._on_device(_gpu_resources)
-            self.backend = Backend(requested=requested, active="gpu", reason="a GPU is there and usable")
+    def __init__(self, requested: str, threads: int = 1) -> None:
+        use_threads(threads)
+        self._requested = requested
+        self._gpu: Gpu | None = None
+        self._lost = False
+        self.backend = self._on("cpu", "the CPU was asked for")
+        if requested == "cpu":
             return
-        self.backend = Backend(requested=requested, active="cpu", reason=reason)
-        if requested == "gpu":
-            log.warning("FAISS runs on the CPU although the GPU was asked for: %s", reason)
+        try:
+            self._gpu = Gpu()
+            self.backend = self._on("gpu", "a GPU is there and usable")
+        except RuntimeError as error:
+            self.backend = self._on("cpu", str(error))
+            if requested == "gpu":
+                log.warning("FAISS runs on the CPU although the GPU was asked for: %s", error)
 
-    def open(self, path: Path) -> Any:  # noqa: ANN401 - FAISS has no types
-        """Open an index file by mmap, and copy it to the GPU where that is in use."""
-        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-        if self._resources is None:
-            return index
-        return self._on_device(lambda: faiss.index_cpu_to_gpu(self._resources, 0, index))
+    def open(self, path: Path) -> Opened:
+        """Open an index file by mmap, and copy it to the GPU where that is in use and has room."""
+        index = Opened(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC))
+        self.promote(index)
+        return index
 
-    def search(self, index: Any, queries: Vectors, k: int, n_probes: int | None) -> tuple[Vectors, Ids]:  # noqa: ANN401
-        """Return FAISS's (n, k) distances and positions (-1 where there are fewer); any thread may call."""
-        if self._resources is None:
-            return _search(index, queries, k, n_probes)
-        limited = min(k, GPU_RESULTS_MAX)
-        return self._on_device(lambda: _search(index, queries, limited, n_probes))
+    def promote(self, index: Opened) -> None:
+        """Copy an index to the GPU if it is not there and can be; else the CPU goes on."""
+        if self._gpu is None or self._lost or index.device is not None:
+            return
+        try:
+            index.device = self._gpu.copy(index.cpu)
+        except RuntimeError as error:
+            if self.backend.active == "gpu":
+                log.warning("the CPU searches an index that could not be copied to the GPU: %s", error)
+            self.backend = self._on("cpu", f"the index could not be copied to the GPU: {error}")
+        else:
+            self.backend = self._on("gpu", "a GPU is there and usable")
 
-    def release(self, index: Any) -> None:  # noqa: ANN401
-        """Free an index that nobody searches any more."""
-        if self._resources is not None:
-            self._on_device(index.reset)
+    def search(self, index: Opened, queries: Vectors, k: int, effort: int, lists: Positions | None) -> Positions:
+        """Return the (n, k) positions that FAISS finds, -1 where there are fewer; any thread may call.
+
+        ``lists`` are the inverted lists to search, for an index that has such; a GPU chooses as many itself.
+        """
+        if self._gpu is not None and index.device is not None and not self._lost and max(k, effort) <= RESULTS_MAX:
+            try:
+                return self._gpu.search(index.device, queries, k, effort)
+            except RuntimeError as error:
+                self._lost = True
+                self.backend = self._on("cpu", f"the GPU failed, the CPU has taken over: {error}")
+                log.exception("the GPU failed; the CPU searches until this process is restarted")
+        if lists is not None:
+            return search_lists(index.cpu, queries, k, lists)
+        return _search(index.cpu, queries, k, effort)
+
+    def release(self, index: Opened) -> None:
+        """Free what an index holds on the GPU; nobody may search it any more."""
+        if self._gpu is not None and index.device is not None:
+            self._gpu.free(index.device)
+            index.device = None
 
     def close(self) -> None:
-        """Stop the device thread."""
-        if self._device_thread is not None:
-            self._device_thread.shutdown()
+        """Stop the GPU's thread."""
+        if self._gpu is not None:
+            self._gpu.close()
+            self._gpu = None
 
-    def _on_device(self, call: Callable[[], T]) -> T:
-        if self._device_thread is None:
-            raise RuntimeError("no device is in use")
-        return self._device_thread.submit(call).result()
-
-
-def gpu_obstacle() -> str | None:
-    """Return why FAISS cannot use a GPU here, None when it can."""
-    if not hasattr(faiss, "StandardGpuResources"):
-        return "the installed FAISS has no GPU support (install faiss-gpu)"
-    try:
-        count = faiss.get_num_gpus()
-    except RuntimeError as error:
-        return f"FAISS found no usable GPU: {error}"
-    return None if count > 0 else "FAISS found no GPU"
+    def _on(self, active: str, reason: str) -> Backend:
+        return Backend(requested=self._requested, active=active, reason=reason)
 
 
-def _gpu_resources() -> Any:  # noqa: ANN401
-    resources = faiss.StandardGpuResources()
-    resources.setTempMemory(GPU_TEMPORARY_BYTES)
-    return resources
-
-
-def _search(index: Any, queries: Vectors, k: int, n_probes: int | None) -> tuple[Vectors, Ids]:  # noqa: ANN401
-    parameters = faiss.SearchParametersIVF(nprobe=n_probes) if n_probes else None
-    distances, positions = index.search(queries, k, params=parameters)
-    return distances, positions
+def _search(index: Any, queries: Vectors, k: int, effort: int) -> Positions:  # noqa: ANN401 - FAISS has no types
+    """Search with parameters of this call alone, for the index is shared."""
+    prepare_thread()
+    parameters = None
+    if isinstance(index, faiss.IndexHNSW):
+        parameters = faiss.SearchParametersHNSW(efSearch=max(k, effort))
+    elif isinstance(index, faiss.IndexIVF):
+        parameters = inverted_parameters(effort)
+    _, positions = index.search(queries, k, params=parameters)
+    found: Positions = positions
+    return found

@@ -9,9 +9,11 @@ import numpy as np
 
 from buffer_service.contract.generation import (
     CANARIES_FILE,
+    COARSE_FILE,
     IDS_FILE,
     INDEX_FILE,
     MANIFEST_FILE,
+    VECTORS_FILE,
     InvalidManifestError,
     Manifest,
     decode_manifest,
@@ -21,11 +23,12 @@ from buffer_service.contract.generation import (
     parse_generation_name,
 )
 from buffer_service.contract.pointer import Pointer
-from buffer_service.index.engine import Engine
+from buffer_service.index.coarse import Coarse
+from buffer_service.index.engine import Engine, Opened
 from buffer_service.index.errors import RefusedGenerationError
 from buffer_service.index.files import sha256_of, sync_file, sync_folder, write_atomically
-from buffer_service.index.main import MainIndex
-from buffer_service.index.metric import Vectors, exact_scores
+from buffer_service.index.main import TUNED, MainIndex
+from buffer_service.index.metric import Vectors, scores_at
 
 _BUILDING_PREFIX = ".building-"
 _CANARY_TOLERANCE = 1e-4
@@ -93,11 +96,11 @@ def load(engine: Engine, indexes: Path, pointer: Pointer, dimension: int, metric
     check_files(indexes, manifest)
     index = engine.open(folder / INDEX_FILE)
     ids = np.load(folder / IDS_FILE, allow_pickle=False)
-    if not index.ntotal == len(ids) == manifest.count or index.d != dimension:
-        raise RefusedGenerationError(
-            f"{folder.name}: {index.ntotal} vectors, {len(ids)} ids, {manifest.count} announced"
-        )
-    main = MainIndex(engine, index, ids, manifest)
+    vectors = _exact_vectors(folder, manifest, index)
+    if not index.rows == len(ids) == len(vectors) == manifest.count or vectors.shape[1] != dimension:
+        raise RefusedGenerationError(f"{folder.name}: {index.rows} vectors, {len(ids)} ids, {manifest.count} announced")
+    coarse = Coarse.read(folder / COARSE_FILE) if COARSE_FILE in manifest.files else None
+    main = MainIndex(engine, index, ids, vectors, coarse, manifest)
     _check_canaries(main, _canary_vectors(folder, manifest))
     return main
 
@@ -135,6 +138,14 @@ def _check_file(path: Path, expected: str) -> None:
         )
 
 
+def _exact_vectors(folder: Path, manifest: Manifest, index: Opened) -> Vectors:
+    """Return the rows as they were exported, mapped: from a file of their own, or out of an index that holds them."""
+    if VECTORS_FILE not in manifest.files:
+        return index.stored_vectors()
+    vectors: Vectors = np.load(folder / VECTORS_FILE, mmap_mode="r", allow_pickle=False)
+    return vectors
+
+
 def _canary_vectors(folder: Path, manifest: Manifest) -> Vectors:
     vectors: Vectors = np.load(folder / CANARIES_FILE, allow_pickle=False)
     if vectors.shape != (len(manifest.canaries), manifest.dimension):
@@ -145,11 +156,16 @@ def _canary_vectors(folder: Path, manifest: Manifest) -> Vectors:
 def _check_canaries(main: MainIndex, vectors: Vectors) -> None:
     if not len(vectors):
         return
-    found, scores = main.search(vectors, 1, sequence=0)
-    own = np.diagonal(exact_scores(main.manifest.metric, vectors, vectors))
-    as_near = scores[:, 0] >= own - _CANARY_TOLERANCE * np.maximum(1.0, np.abs(own))
-    right = (found[:, 0] == np.asarray(main.manifest.canaries)) | as_near
-    wrong = [experience for experience, fine in zip(main.manifest.canaries, right, strict=True) if not fine]
+    effort = main.effort(TUNED)
+    lists = None if main.coarse is None else main.coarse.nearest(vectors, effort)
+    places = main.search(vectors, 1, 0, effort, lists)
+    scores = main.scores(vectors, places)
+    best = np.argmax(scores, axis=1)[:, None]
+    own = scores_at(main.manifest.metric, vectors, vectors, np.arange(len(vectors))[:, None])
+    as_near = np.take_along_axis(scores, best, 1) >= own - _CANARY_TOLERANCE * np.maximum(1.0, np.abs(own))
+    found = main.ids_at(np.take_along_axis(places, best, 1))
+    right = (found == np.asarray(main.manifest.canaries)[:, None]) | as_near
+    wrong = [experience for experience, fine in zip(main.manifest.canaries, right[:, 0], strict=True) if not fine]
     if wrong:
         name = generation_name(main.manifest.generation)
         raise RefusedGenerationError(f"{name}: {len(wrong)} of {len(vectors)} canaries not found, as id {wrong[0]}")

@@ -6,28 +6,75 @@ an int64 array of our own: FAISS's IndexIDMap is neither safe for concurrent sea
 
 from __future__ import annotations
 
-from typing import Any
+import weakref
+from dataclasses import dataclass
 
 import numpy as np
 
 from buffer_service.contract.generation import Manifest
+from buffer_service.index.candidates import Mask, visible
+from buffer_service.index.coarse import Coarse
 from buffer_service.index.delta import ALIVE
-from buffer_service.index.engine import Engine
-from buffer_service.index.metric import Ids, Vectors, scores_from_faiss
+from buffer_service.index.engine import Engine, Opened
+from buffer_service.index.lists import FreshLists
+from buffer_service.index.metric import Ids, Positions, Vectors, scores_at
 
-_OVERFETCH_MIN = 8
+EFFORT_NAMES = {"ivf": "nprobe", "hnsw": "ef"}
+"""What the effort of a search is called in the manifest, by type of index; others have none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What a request asks for: inverted lists to search, or candidates kept on the way through a graph."""
+
+    probes: int | None = None
+    ef: int | None = None
+
+
+TUNED = Effort()
+"""The effort that was found at build time to reach the recall floor."""
 
 
 class MainIndex:
-    """A loaded generation. ``ids`` is ascending and parallel to the positions in the FAISS index."""
+    """A loaded generation. ``ids`` is ascending and parallel to the positions in the FAISS index, as is ``vectors``.
 
-    def __init__(self, engine: Engine, index: Any, ids: Ids, manifest: Manifest) -> None:  # noqa: ANN401
+    ``coarse`` is there where the index has inverted lists. ``vectors`` are the exact ones, mapped from disk.
+    """
+
+    def __init__(
+        self, engine: Engine, index: Opened, ids: Ids, vectors: Vectors, coarse: Coarse | None, manifest: Manifest
+    ) -> None:
         self._engine = engine
         self._index = index
         self.ids = ids
+        self.vectors = vectors
+        self.coarse = coarse
         self.manifest = manifest
+        self._effort_name = EFFORT_NAMES.get(manifest.index_type, "")
         self.dead_at: Ids = np.full(len(ids), ALIVE, np.int64)
         self.tombstones = 0
+        weakref.finalize(self, engine.release, index).atexit = False  # the last reader may be on any thread
+
+    @property
+    def effort_max(self) -> int:
+        """The largest effort that makes a difference; see ``View.search``."""
+        if self.coarse is not None:
+            return self.coarse.lists
+        return max(1, len(self.ids)) if self._effort_name else 1
+
+    def effort(self, requested: Effort) -> int:
+        """Return the effort to search with: the one asked for within its limit, else the one found at build time."""
+        wanted = requested.probes if self.coarse is not None else requested.ef
+        return min(wanted or self.manifest.parameters.get(self._effort_name, 1), self.effort_max)
+
+    @property
+    def refine(self) -> int:
+        """How many times k rows have to be found by their codes, for the exact vectors to rank."""
+        return self.manifest.parameters.get("refine", 1)
+
+    def fresh_lists(self) -> FreshLists | None:
+        """Return empty lists for the delta that is to be searched with this index, None where it has no lists."""
+        return FreshLists(self._index.cpu, self.coarse) if self.coarse else None
 
     def mark_dead(self, experience: int, sequence: int) -> bool:
         """Hide a row from every view of this sequence or later; False when it is not in this generation."""
@@ -47,25 +94,48 @@ class MainIndex:
         self.dead_at[~found] = sequence
         self.tombstones = int(np.count_nonzero(self.dead_at != ALIVE))
 
-    def search(self, queries: Vectors, k: int, sequence: int, n_probes: int | None = None) -> tuple[Ids, Vectors]:
-        """Return (n, m) ids and scores, m >= k where that many rows are live; dead and missing ones have score -inf.
+    def search(
+        self,
+        queries: Vectors,
+        k: int,
+        sequence: int,
+        effort: int,
+        lists: Positions | None,
+        only: Mask | None = None,
+    ) -> Positions:
+        """Return (n, m) positions of near rows, -1 where one is dead or missing or, by position, not in ``only``.
 
-        Tombstones are passed over by fetching more than k, twice as many each time, until k live ones are found.
+        ``lists`` are the inverted lists to search, given exactly where there is ``coarse``. The rows are found by
+        their codes; ``scores`` says how near they are.
         """
         rows = len(self.ids)
-        wanted = min(rows, k)
-        fetch = min(rows, k + _OVERFETCH_MIN + 2 * k * self.tombstones // max(1, rows)) if self.tombstones else wanted
-        probes = n_probes or self.manifest.parameters.get("nprobe")
-        while True:
-            distances, positions = self._engine.search(self._index, queries, fetch, probes)
-            scores = scores_from_faiss(self.manifest.metric, distances)
-            hidden = (positions < 0) | (self.dead_at[positions] <= sequence)
-            live = fetch - hidden.sum(axis=1)
-            exhausted = positions[:, -1] < 0
-            if fetch >= rows or bool(np.all((live >= wanted) | exhausted)):
-                return np.where(hidden, -1, self.ids[positions]), np.where(hidden, -np.inf, scores)
-            fetch = min(rows, 2 * fetch)
+        seen = rows - self.tombstones if only is None else int(np.count_nonzero(only))
+        if not seen:
+            return np.full((len(queries), 1), -1, np.int64)
 
-    def release(self) -> None:
-        """Free what the device holds; nobody may search afterwards."""
-        self._engine.release(self._index)
+        def hidden(positions: Positions) -> Mask:
+            return self.dead_at[positions] <= sequence if only is None else ~only[positions]
+
+        return visible(
+            lambda fetch: self._engine.search(self._index, queries, fetch, effort, lists),
+            hidden,
+            min(rows if only is None else seen, self.refine * k),
+            rows,
+            seen / rows,
+        )
+
+    def seen(self, sequence: int) -> Mask:
+        """Return which rows, by position, are live at this sequence."""
+        return self.dead_at > sequence
+
+    def ids_at(self, positions: Positions) -> Ids:
+        """Return the ids of rows by position, any id where there is none."""
+        return self.ids[positions] if len(self.ids) else positions
+
+    def scores(self, queries: Vectors, positions: Positions) -> Vectors:
+        """Return the exact scores of rows by position, -inf where there is none."""
+        return scores_at(self.manifest.metric, queries, self.vectors, positions)
+
+    def promote(self) -> None:
+        """Copy the index to the GPU where that is in use and there was no room for it before."""
+        self._engine.promote(self._index)

@@ -15,15 +15,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import faiss
+import msgspec
 import numpy as np
 
-from buffer_service.contract.generation import CANARIES_FILE, FORMAT_VERSION, IDS_FILE, INDEX_FILE, Manifest
+from buffer_service.contract.generation import (
+    CANARIES_FILE,
+    COARSE_FILE,
+    FORMAT_VERSION,
+    IDS_FILE,
+    INDEX_FILE,
+    VECTORS_FILE,
+    Manifest,
+)
 from buffer_service.contract.pointer import Pointer, successor
-from buffer_service.index import build, generations
+from buffer_service.index import generations
+from buffer_service.index.build import Built, build_index, parameters_of
+from buffer_service.index.choice import choose
+from buffer_service.index.engine import Engine
 from buffer_service.index.errors import PointerConflictError, RecallBelowFloorError
 from buffer_service.index.export import ExportManifest, open_chunks, read_export
 from buffer_service.index.files import sha256_of, write_index
+from buffer_service.index.metric import Ids, Positions
+from buffer_service.index.openmp import prepare_thread
 from buffer_service.index.pointer_store import PointerStore
+from buffer_service.index.rows import Rows
+from buffer_service.index.tuning import tune
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +55,12 @@ class RebuildRequest:
     indexes: Path
     generation: int
     index_type: str
+    storage: str
+    device: str
     n_probes: int
     recall_floor: float
     keep: int
+    threads: int
 
 
 def rebuild(request: RebuildRequest, pointer: PointerStore, clock: Callable[[], float] = time.time) -> Pointer:
@@ -51,11 +70,13 @@ def rebuild(request: RebuildRequest, pointer: PointerStore, clock: Callable[[], 
     generations that are there and the pointer are as before then. A pointer that has gone further is left alone.
     """
     started = clock()
+    engine = Engine("cpu", request.threads)
+    prepare_thread()
     export = read_export(request.export)
     building = generations.building_folder(request.indexes, request.generation, f"{os.getpid()}-{uuid.uuid4().hex[:8]}")
     log.info("building generation %d from %d rows at watermark %d", request.generation, export.rows, export.watermark)
     try:
-        manifest = _build(request, export, building, started, clock)
+        manifest = _build(engine, request, export, building, started, clock)
         digest = generations.publish(building, request.indexes, manifest)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
@@ -78,22 +99,19 @@ def rebuild(request: RebuildRequest, pointer: PointerStore, clock: Callable[[], 
 
 
 def _build(
-    request: RebuildRequest, export: ExportManifest, building: Path, started: float, clock: Callable[[], float]
+    engine: Engine,
+    request: RebuildRequest,
+    export: ExportManifest,
+    building: Path,
+    started: float,
+    clock: Callable[[], float],
 ) -> Manifest:
     chunks, live = open_chunks(request.export, export)
-    rows = build.Rows(chunks, live, export.dimension)
-    built = build.build_index(rows, export.metric, request.index_type, request.n_probes, request.recall_floor)
-    if built.recall < request.recall_floor:
-        raise RecallBelowFloorError(
-            f"recall@10 is {built.recall:.4f}, the floor {request.recall_floor}: the index is not published; "
-            "raise index.faiss_n_probes or choose index.type flat"
-        )
-    write_index(built.index, building / INDEX_FILE)
-    np.save(building / IDS_FILE, rows.ids, allow_pickle=False)
-    canaries = np.unique(np.linspace(0, max(0, rows.count - 1), min(_CANARIES, rows.count)).astype(np.int64))
-    np.save(building / CANARIES_FILE, rows.at(canaries), allow_pickle=False)
-    files = {name: building / name for name in (INDEX_FILE, IDS_FILE, CANARIES_FILE)}
-    return Manifest(
+    rows = Rows(chunks, live, export.dimension)
+    choice = choose(request.index_type, rows.count, _churn(request.indexes, rows.ids), request.device)
+    log.info("index type %s: %s", choice.index_type, choice.reason)
+    built = build_index(rows, export.metric, choice, request.storage, building)
+    draft = Manifest(
         format_version=FORMAT_VERSION,
         generation=request.generation,
         watermark=export.watermark,
@@ -101,16 +119,54 @@ def _build(
         count=rows.count,
         dimension=export.dimension,
         metric=export.metric,
-        index_type=built.index_type,
-        parameters=built.parameters,
-        files={name: sha256_of(path) for name, path in files.items()},
-        size_bytes=sum(path.stat().st_size for path in files.values()),
+        index_type=choice.index_type,
+        reason=choice.reason,
+        parameters=parameters_of(built, request.storage),
+        files={},
+        size_bytes=0,
         faiss_version=faiss.__version__,
-        recall_at_10=built.recall,
-        canaries=[int(experience) for experience in rows.ids[canaries]],
+        recall_at_10=1.0,
+        canaries=[],
         built_at=clock(),
+        build_s=0.0,
+    )
+    parameters, recall = tune(engine, built, rows.ids, draft, request.n_probes, request.recall_floor)
+    if recall < request.recall_floor:
+        raise RecallBelowFloorError(
+            f"recall@10 is {recall:.4f}, the floor {request.recall_floor}: the index is not published; "
+            "choose index.type flat, or index.storage fp32"
+        )
+    canaries = _write(built, rows, building)
+    files = {path.name: path for path in sorted(building.iterdir())}
+    return msgspec.structs.replace(
+        draft,
+        parameters=parameters,
+        recall_at_10=recall,
+        canaries=[int(experience) for experience in rows.ids[canaries]],
+        files={name: sha256_of(path) for name, path in files.items()},
+        size_bytes=sum(path.stat().st_size for name, path in files.items() if name != VECTORS_FILE),
         build_s=clock() - started,
     )
+
+
+def _write(built: Built, rows: Rows, building: Path) -> Positions:
+    """Write the files that are not there yet, and return the positions of the canaries."""
+    write_index(built.index, building / INDEX_FILE)
+    np.save(building / IDS_FILE, rows.ids, allow_pickle=False)
+    if built.coarse is not None:
+        built.coarse.write(building / COARSE_FILE)
+    canaries = np.unique(np.linspace(0, max(0, rows.count - 1), min(_CANARIES, rows.count)).astype(np.int64))
+    np.save(building / CANARIES_FILE, rows.at(canaries), allow_pickle=False)
+    return canaries
+
+
+def _churn(indexes: Path, ids: Ids) -> float:
+    """Return the share of the rows that are newer than the newest generation on disk, 1 where there is none."""
+    before = generations.generations_in(indexes)
+    if not before or not len(ids):
+        return 1.0
+    manifest, _ = generations.read_manifest(indexes, before[-1])
+    return float(np.mean(ids > manifest.last_id))
 
 
 def _flip(pointer: PointerStore, manifest: Manifest, digest: str, clock: Callable[[], float]) -> Pointer:

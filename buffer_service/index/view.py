@@ -11,9 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from buffer_service.contract.pointer import Pointer
+from buffer_service.index.candidates import Mask, visible
 from buffer_service.index.delta import Delta
-from buffer_service.index.main import MainIndex
-from buffer_service.index.metric import Ids, Vectors, nearest
+from buffer_service.index.main import TUNED, Effort, MainIndex
+from buffer_service.index.metric import Ids, Positions, Vectors, exact_positions, nearest, scores_at
+
+_WIDENING = 4
+SCORED_ROWS_MAX = 8192
+"""Up to this many rows that pass a filter are all scored, which is exact and about as quick as a search."""
+_SCORES_AT_ONCE = 1 << 20
+_SCANNED_ROWS = 16_384
+"""Rows of a scan that are done in one call; between two of them other threads get their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +35,20 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Allowed:
+    """A choice of ids: ``mask`` says it of first_id, first_id + 1 and so on."""
+
+    first_id: int
+    mask: Mask
+
+    def among(self, ids: Ids) -> Mask:
+        """Return which of the ids are allowed."""
+        places = ids - self.first_id
+        known = (places >= 0) & (places < len(self.mask))
+        return known & self.mask[np.where(known, places, 0)] if len(self.mask) else known
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """Main, delta and tombstones at one sequence number."""
 
@@ -36,24 +58,113 @@ class View:
     delta: Delta
     delta_rows: int
 
-    def search(self, queries: Vectors, k: int, n_probes: int | None = None) -> Found:
-        """Return the k nearest live rows of each of the (n, dimension) float32 queries."""
-        ids, scores = self.delta.search(queries, self.delta_rows, self.sequence)
+    def search(self, queries: Vectors, k: int, effort: Effort = TUNED) -> Found:
+        """Return the k nearest live rows of each of the (n, dimension) float32 queries, with exact scores.
+
+        Where the effort gives fewer than k rows though there are more, more is searched.
+        """
+        queries = np.ascontiguousarray(queries, np.float32)
+        if self.main is None:
+            return self._merge(queries, k, 0)
+        tried = self.main.effort(effort)
+        live = len(self.main.ids) - self.main.tombstones + self.delta_rows - self.delta.dead
+        while True:
+            found = self._merge(queries, k, tried)
+            short = bool(np.any(found.ids[:, min(k, max(1, live)) - 1] < 0))
+            if not short or tried >= self.main.effort_max:
+                return found
+            tried = min(self.main.effort_max, _WIDENING * tried)
+
+    def search_among(self, queries: Vectors, k: int, allowed: Allowed, effort: Effort = TUNED) -> Found:
+        """Like ``search``, among the rows that are allowed. Few are all scored; the work is bounded either way."""
+        queries = np.ascontiguousarray(queries, np.float32)
+        fresh = allowed.among(self.delta.ids[: self.delta_rows]) & self.delta.seen(self.delta_rows, self.sequence)
+        old = None if self.main is None else allowed.among(self.main.ids) & self.main.seen(self.sequence)
+        count = int(np.count_nonzero(fresh)) + (0 if old is None else int(np.count_nonzero(old)))
+        if self.main is None or old is None or count <= SCORED_ROWS_MAX:
+            return self._score_all(queries, k, fresh, old)
+        rows = len(self.main.ids) + self.delta_rows
+        tried = min(self.main.effort_max, self.main.effort(effort) * rows // count)
+        while True:
+            found = self._merge(queries, k, tried, fresh, old)
+            short = bool(np.any(found.ids[:, min(k, count) - 1] < 0))
+            if not short or tried >= self.main.effort_max:
+                return found
+            tried = min(self.main.effort_max, _WIDENING * tried)
+
+    def exact(self, queries: Vectors, k: int) -> Found:
+        """Return the true k nearest live rows of each query, by scanning all."""
+        queries = np.ascontiguousarray(queries, np.float32)
+        parts = [(self.delta.ids, self.delta.vectors[: self.delta_rows], self.delta.dead_at)]
         if self.main is not None and len(self.main.ids):
-            main_ids, main_scores = self.main.search(queries, k, self.sequence, n_probes)
-            ids = np.concatenate([main_ids, ids], axis=1)
-            scores = np.concatenate([main_scores, scores], axis=1)
+            parts.append((self.main.ids, self.main.vectors, self.main.dead_at))
+        ids, scores = [], []
+        for part_ids, vectors, dead_at in parts:
+            for start in range(0, len(vectors), _SCANNED_ROWS):
+                block, dead = vectors[start : start + _SCANNED_ROWS], dead_at[start : start + _SCANNED_ROWS]
+                places = _exact_visible(self.delta.metric, queries, block, dead <= self.sequence, k)
+                ids.append(part_ids[start + places])
+                scores.append(scores_at(self.delta.metric, queries, block, places))
+        if not ids:
+            return self._best(np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0), np.float32), k)
+        return self._best(np.concatenate(ids, axis=1), np.concatenate(scores, axis=1), k)
+
+    def _merge(
+        self, queries: Vectors, k: int, effort: int, fresh: Mask | None = None, old: Mask | None = None
+    ) -> Found:
+        main = self.main
+        lists = None if main is None or main.coarse is None else main.coarse.nearest(queries, effort)
+        found = k if main is None else k * main.refine
+        places = self.delta.search(queries, found, self.delta_rows, self.sequence, lists, fresh)
+        ids, scores = self.delta.ids[places], self.delta.scores(queries, places)
+        if main is not None:
+            places = main.search(queries, k, self.sequence, effort, lists, old)
+            ids = np.concatenate([main.ids_at(places), ids], axis=1)
+            scores = np.concatenate([main.scores(queries, places), scores], axis=1)
         return self._best(ids, scores, k)
 
-    def _best(self, ids: Ids, scores: Vectors, k: int) -> Found:
-        best = nearest(scores, k) if scores.shape[1] else np.zeros((len(scores), 0), np.int64)
-        chosen = np.take_along_axis(ids, best, axis=1)
-        values = np.take_along_axis(scores, best, axis=1)
-        chosen = np.where(np.isneginf(values), -1, chosen)
-        missing = ((0, 0), (0, k - best.shape[1]))
+    def _score_all(self, queries: Vectors, k: int, fresh: Mask, old: Mask | None) -> Found:
+        fresh_places = np.flatnonzero(fresh)
+        old_places = np.zeros(0, np.int64) if old is None else np.flatnonzero(old)
+        ids = self.delta.ids[fresh_places]
+        if self.main is not None:
+            ids = np.append(self.main.ids[old_places], ids)
+        block = max(1, _SCORES_AT_ONCE // max(1, len(ids)))
+        answers = []
+        for start in range(0, len(queries), block):
+            some = queries[start : start + block]
+            scores = self.delta.scores(some, _for_each(fresh_places, len(some)))
+            if self.main is not None:
+                scores = np.concatenate([self.main.scores(some, _for_each(old_places, len(some))), scores], axis=1)
+            answers.append(self._best(np.broadcast_to(ids, scores.shape), scores, k))
         return Found(
-            ids=np.pad(chosen, missing, constant_values=-1).astype(np.int64),
-            scores=np.pad(values, missing, constant_values=-np.inf).astype(np.float32),
-            sequence=self.sequence,
-            generation=self.pointer.generation,
+            np.concatenate([answer.ids for answer in answers]),
+            np.concatenate([answer.scores for answer in answers]),
+            self.sequence,
+            self.pointer.generation,
         )
+
+    def _best(self, ids: Ids, scores: Vectors, k: int) -> Found:
+        best, queries = nearest(scores, k), np.arange(len(scores))[:, None]
+        chosen, values = ids[queries, best], scores[queries, best]
+        chosen[np.isneginf(values)] = -1
+        if k > best.shape[1]:
+            missing = ((0, 0), (0, k - best.shape[1]))
+            chosen = np.pad(chosen, missing, constant_values=-1)
+            values = np.pad(values, missing, constant_values=-np.inf)
+        return Found(chosen, values, self.sequence, self.pointer.generation)
+
+
+def _for_each(places: Positions, queries: int) -> Positions:
+    return np.ascontiguousarray(np.broadcast_to(places, (queries, len(places))))
+
+
+def _exact_visible(metric: str, queries: Vectors, rows: Vectors, hidden: Mask, k: int) -> Positions:
+    """Return (n, m) positions of the nearest rows that are not hidden, -1 where there are fewer."""
+    return visible(
+        lambda fetch: exact_positions(metric, queries, rows, fetch),
+        lambda positions: hidden[positions],
+        k,
+        len(rows),
+        1.0 - float(np.mean(hidden)),
+    )

@@ -37,7 +37,7 @@ class Sampling(_Part, frozen=True):
 class Index(_Part, frozen=True):
     """The index and where FAISS runs."""
 
-    type: Literal["auto", "flat", "ivf"] = "auto"
+    type: Literal["auto", "flat", "ivf", "hnsw"] = "auto"
     faiss_backend: Literal["auto", "gpu", "cpu"] = "auto"
     probes: Annotated[int, Meta(ge=1, le=65536)] = 16
     recall_floor: Annotated[str, Meta(pattern=r"^(0(\.[0-9]{1,6})?|1(\.0{1,6})?)$")] = "0.95"

@@ -206,9 +206,30 @@ MUTANTS = (
     Mutant(
         "a row that left is not hidden",
         "buffer_service/index/main.py",
-        "        hidden = (positions < 0) | (self.dead_at[positions] <= sequence)",
-        "        hidden = positions < 0",
+        "return self.dead_at[positions] <= sequence if only",
+        "return self.dead_at[positions] < 0 if only",
         "tests/property/test_buffer_machine.py",
+    ),
+    Mutant(
+        "a view sees rows that were filed after it",
+        "buffer_service/index/delta.py",
+        "                return (positions >= rows) | (self.dead_at",
+        "                return (positions < 0) | (self.dead_at",
+        "tests/unit/index/test_lists.py",
+    ),
+    Mutant(
+        "lists grow while they are searched",
+        "buffer_service/index/lists.py",
+        "        with self._lock:\n            return search_lists",
+        "        if True:\n            return search_lists",
+        "tests/unit/index/test_lists.py",
+    ),
+    Mutant(
+        "a search that was given up is done",
+        "buffer_service/core/dispatcher.py",
+        "if not search.future.cancelled()]",
+        "]",
+        "tests/unit/core/test_dispatcher.py",
     ),
 )
 

@@ -35,9 +35,12 @@ def request(folder: Path, generation: int, **changes: object) -> RebuildRequest:
         "indexes": folder / "indexes",
         "generation": generation,
         "index_type": "flat",
+        "storage": "sq8",
+        "device": "cpu",
         "n_probes": 4,
         "recall_floor": 0.9,
         "keep": 2,
+        "threads": 1,
     }
     return RebuildRequest(**{**fields, **changes})  # type: ignore[arg-type] # checked by the tests that use it
 

@@ -18,7 +18,7 @@ class _Searcher(threading.Thread):
     """Searches all the time for what is known to be there; notes each answer that is not right."""
 
     def __init__(self, url: str, known: dict[int, int], vectors: np.ndarray) -> None:  # type: ignore[type-arg]
-        super().__init__()
+        super().__init__(daemon=True)
         self._url, self._known, self._vectors = url, known, vectors
         self.stopped = threading.Event()
         self.searches = 0

@@ -56,7 +56,7 @@ def test_a_sound_buffer_is_told_from_a_damaged_one(tmp_path: Path, backend: str)
         (folder / "store").glob("*.log" if backend == "file" else "data.mdb"), key=lambda path: path.stat().st_size
     )
     content = bytearray(store.read_bytes())
-    content[len(content) // 2] ^= 0xFF
+    content[content.index(unit_vectors(60, 8)[30].tobytes())] ^= 0xFF
     store.write_bytes(content)
     code, output = _verify(folder)
     assert (code, "2 problems" in output or "checksum" in output) == (65, True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from buffer_service.core.embedding import Given, fuse, to_matrix, to_vector
+from buffer_service.core.embedding import Given, fuse, raw_rows, to_vector
 from buffer_service.errors import InvalidRequestError
 from buffer_service.settings import EmbeddingSettings
 
@@ -65,6 +65,6 @@ def test_bytes_and_numbers_are_the_same_vector() -> None:
 
 def test_a_raw_body_must_hold_whole_rows() -> None:
     """A cut body is not searched for."""
-    assert to_matrix(np.ones((2, 3), "<f4").tobytes(), 3).shape == (2, 3)
+    assert raw_rows(np.ones((2, 3), "<f4").tobytes(), 3).shape == (2, 3)
     with pytest.raises(InvalidRequestError, match="multiple of 12"):
-        to_matrix(b"\0" * 13, 3)
+        raw_rows(b"\0" * 13, 3)

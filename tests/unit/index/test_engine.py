@@ -8,7 +8,8 @@ import faiss
 import numpy as np
 import pytest
 
-from buffer_service.index.engine import Engine, gpu_obstacle
+from buffer_service.index.engine import Engine, Opened
+from buffer_service.index.gpu import gpu_obstacle
 from tests.helpers.vectors import unit_vectors
 
 
@@ -28,7 +29,7 @@ def test_auto_takes_the_cpu_without_a_warning(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody asked for a GPU, so its absence is only a fact in the status."""
-    monkeypatch.setattr("buffer_service.index.engine.gpu_obstacle", lambda: "FAISS found no GPU")
+    monkeypatch.setattr("buffer_service.index.gpu.gpu_obstacle", lambda: "FAISS found no GPU")
     with caplog.at_level(logging.WARNING):
         engine = Engine("auto")
 
@@ -49,8 +50,8 @@ def test_search_parameters_are_per_call_and_leave_the_index_alone() -> None:
     index.add(rows)
     engine = Engine("cpu")
 
-    _, few = engine.search(index, rows[:50], 10, 1)
-    _, all_lists = engine.search(index, rows[:50], 10, 16)
+    few = engine.search(Opened(index), rows[:50], 10, 1, None)
+    all_lists = engine.search(Opened(index), rows[:50], 10, 16, None)
 
     assert index.nprobe == 1
     assert not np.array_equal(few, all_lists)

@@ -20,6 +20,7 @@ from buffer_service.contract.pointer import Pointer
 from buffer_service.index.engine import Engine
 from buffer_service.index.errors import RefusedGenerationError
 from buffer_service.index.generations import load, read_manifest
+from tests.helpers.device import DEVICE
 from tests.helpers.generations import build
 from tests.helpers.vectors import unit_vectors
 
@@ -31,7 +32,7 @@ def pointer(tmp_path: Path) -> Pointer:
 
 
 def _load(folder: Path, pointer: Pointer, dimension: int = 8, metric: str = "cosine") -> None:
-    load(Engine("cpu"), folder / "indexes", pointer, dimension, metric)
+    load(Engine(DEVICE), folder / "indexes", pointer, dimension, metric)
 
 
 @pytest.mark.parametrize("name", [INDEX_FILE, IDS_FILE, "canaries.npy", MANIFEST_FILE])

@@ -10,11 +10,14 @@ import pytest
 from buffer_service.contract.generation import generation_name
 from buffer_service.contract.pointer import INITIAL, Pointer, successor
 from buffer_service.index import rebuild as rebuild_module
+from buffer_service.index.delta import Delta
 from buffer_service.index.engine import Engine
 from buffer_service.index.errors import PointerConflictError, RecallBelowFloorError
 from buffer_service.index.generations import generations_in, load, read_manifest
 from buffer_service.index.pointer_store import FolderPointer
 from buffer_service.index.rebuild import rebuild
+from buffer_service.index.view import View
+from tests.helpers.device import DEVICE
 from tests.helpers.generations import build, export, request
 from tests.helpers.vectors import Vectors, unit_vectors
 
@@ -23,17 +26,19 @@ def _rows(count: int, dimension: int = 8) -> dict[int, Vectors]:
     return dict(enumerate(unit_vectors(count, dimension), start=1))
 
 
-@pytest.mark.parametrize(("index_type", "rows"), [("flat", 50), ("ivf", 2000), ("auto", 50), ("ivf", 10)])
+@pytest.mark.parametrize(
+    ("index_type", "rows"), [("flat", 50), ("ivf", 2000), ("hnsw", 500), ("auto", 50), ("ivf", 10)]
+)
 def test_a_generation_finds_each_row_by_its_own_vector(tmp_path: Path, index_type: str, rows: int) -> None:
     """Whatever the type and the size, what was exported is found."""
     content = _rows(rows)
     pointer = build(tmp_path, content, 1, watermark=rows, index_type=index_type)
 
-    main = load(Engine("cpu"), tmp_path / "indexes", pointer, 8, "cosine")
-    ids, scores = main.search(np.stack(list(content.values())), 1, sequence=rows)
+    main = load(Engine(DEVICE), tmp_path / "indexes", pointer, 8, "cosine")
+    found = View(rows, pointer, main, Delta(8, "cosine", 1), 0).search(np.stack(list(content.values())), 1)
 
-    assert ids[:, 0].tolist() == list(content)
-    np.testing.assert_allclose(scores[:, 0], 1.0, atol=1e-5)
+    assert found.ids[:, 0].tolist() == list(content)
+    np.testing.assert_allclose(found.scores[:, 0], 1.0, atol=1e-6)
 
 
 def test_a_rebuild_of_an_empty_export_is_served(tmp_path: Path) -> None:
@@ -42,7 +47,7 @@ def test_a_rebuild_of_an_empty_export_is_served(tmp_path: Path) -> None:
 
     pointer = rebuild(request(tmp_path, 1), FolderPointer(tmp_path / "pointer"))
 
-    assert load(Engine("cpu"), tmp_path / "indexes", pointer, 4, "cosine").ids.tolist() == []
+    assert load(Engine(DEVICE), tmp_path / "indexes", pointer, 4, "cosine").ids.tolist() == []
 
 
 def test_the_pointer_names_what_was_built(tmp_path: Path) -> None:
@@ -85,22 +90,30 @@ def test_a_killed_build_leaves_nothing_that_counts(tmp_path: Path) -> None:
 
 def test_an_index_below_the_recall_floor_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No generation, no move of the pointer, and a sentence that says what to change."""
-    monkeypatch.setattr("buffer_service.index.build._recall", lambda *_: 0.5)
+    monkeypatch.setattr("buffer_service.index.tuning._recall", lambda *_: 0.5)
 
-    with pytest.raises(RecallBelowFloorError, match="faiss_n_probes"):
+    with pytest.raises(RecallBelowFloorError, match=r"index\.type flat"):
         build(tmp_path, _rows(50), 1, watermark=50)
 
     assert generations_in(tmp_path / "indexes") == []
     assert FolderPointer(tmp_path / "pointer").read() == INITIAL
 
 
-def test_probes_are_raised_until_the_floor_is_met(tmp_path: Path) -> None:
-    """On data without clusters one probe is not enough, and the manifest carries the number that was."""
-    build(tmp_path, _rows(4000, 32), 1, watermark=4000, index_type="ivf", n_probes=1, recall_floor=0.95)
+@pytest.mark.parametrize(("index_type", "name", "least"), [("ivf", "nprobe", 2), ("hnsw", "ef", 16)])
+def test_the_effort_is_raised_until_the_floor_is_met(tmp_path: Path, index_type: str, name: str, least: int) -> None:
+    """On data without clusters the least is not enough, and the manifest carries the number that was."""
+    build(tmp_path, _rows(4000, 96), 1, watermark=4000, index_type=index_type, recall_floor=0.97)
     manifest, _ = read_manifest(tmp_path / "indexes", 1)
 
-    assert manifest.parameters["nprobe"] > 1
-    assert manifest.recall_at_10 >= 0.95
+    assert manifest.parameters[name] > least
+    assert manifest.recall_at_10 >= 0.97
+
+
+def test_the_effort_asked_for_is_the_least(tmp_path: Path) -> None:
+    """Probes from the settings are kept where fewer would do as well."""
+    build(tmp_path, _rows(2000), 1, watermark=1, index_type="ivf", n_probes=40, recall_floor=0.5)
+
+    assert read_manifest(tmp_path / "indexes", 1)[0].parameters["nprobe"] == 40
 
 
 def test_only_the_newest_generations_are_kept(tmp_path: Path) -> None:

@@ -1,0 +1,170 @@
+"""POST /v1/search: from a request to the dispatcher or, where it may take long, to a thread, and back to an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from buffer_service.api.messages import OCTETS, Answer, Request, decode, encode
+from buffer_service.api.schemas import Hit, SearchAnswer, SearchBody
+from buffer_service.core.buffer import ExperienceBuffer
+from buffer_service.core.dispatcher import BATCH_ROWS_MAX, Dispatcher, Search
+from buffer_service.core.embedding import Vectors, fuse, raw_rows, to_vector
+from buffer_service.core.searching import SEQUENCE_TIMEOUT_S
+from buffer_service.errors import InvalidRequestError, OverloadedError
+from buffer_service.index.main import TUNED, Effort
+from buffer_service.index.view import Found
+
+T = TypeVar("T")
+
+_INLINE_BYTES_MAX = 64 * 1024
+"""Longer bodies are parsed on a thread, so that they do not hold up the event loop."""
+_WATCHED_FROM = 32
+"""Searches waiting from which each new one is dropped as soon as its caller has gone; below, it is as good as begun."""
+_SEQUENCE_POLL_S = 0.002
+_HITS_INLINE_MAX = 2048
+"""More hits are put into words on a thread."""
+_K = 10
+
+
+class OnThread(Protocol):
+    """Runs a call on a thread; raises OverloadedError when too many are waiting."""
+
+    def __call__(self, call: Callable[[], T]) -> Awaitable[T]:
+        """Return what the call returns."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a request asks for."""
+
+    queries: Vectors
+    k: int
+    effort: Effort
+    min_sequence: int
+    wanted: dict[str, Any] | None = None
+    include: bool = False
+
+
+class Searches:
+    """Answers searches. On the event loop, but for what is said to be on a thread."""
+
+    def __init__(self, buffer: ExperienceBuffer, on_thread: OnThread) -> None:
+        self._buffer = buffer
+        self._on_thread = on_thread
+        self.dispatcher = Dispatcher(
+            lambda queries, k, effort: buffer.search(queries, k, effort=effort),
+            buffer.settings.server.pending_searches_max,
+        )
+
+    def close(self) -> None:
+        """Answer what waits."""
+        self.dispatcher.close()
+
+    async def answer(self, request: Request) -> Answer:
+        """Answer one request."""
+        if request.content_type == OCTETS:
+            return _raw(await self._find(self._raw_question(request), request))
+        if len(request.body) <= _INLINE_BYTES_MAX:
+            question = self._question(request)
+        else:
+            question = await self._on_thread(lambda: self._question(request))
+        found = await self._find(question, request)
+        if question.include or found.ids.size > _HITS_INLINE_MAX:
+            return await self._on_thread(lambda: encode(request, self._hits(found, include=question.include)))
+        return encode(request, self._hits(found, include=False))
+
+    async def _find(self, question: Question, request: Request) -> Found:
+        if self._buffer.serving.view.sequence < question.min_sequence:
+            await self._reach(question.min_sequence)
+        if question.wanted or not 1 <= len(question.queries) <= BATCH_ROWS_MAX:
+            return await self._on_thread(
+                lambda: self._buffer.search(
+                    question.queries, question.k, wanted=question.wanted, effort=question.effort
+                )
+            )
+        future: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
+        self.dispatcher.put(Search(question.queries, question.k, question.effort, future))
+        if self.dispatcher.waiting < _WATCHED_FROM:
+            return await future
+        return await _unless_gone(future, request)
+
+    async def _reach(self, sequence: int) -> None:
+        deadline = time.monotonic() + SEQUENCE_TIMEOUT_S
+        while self._buffer.serving.view.sequence < sequence and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(_SEQUENCE_POLL_S)
+        self._buffer.serving.wait_for(sequence, 0)
+
+    def _raw_question(self, request: Request) -> Question:
+        queries = raw_rows(request.body, self._buffer.settings.embedding.dimension)
+        given = request.query
+        if not given:
+            return Question(queries, _K, TUNED, 0)
+        k, min_sequence = _number(request, "k"), _number(request, "min_sequence")
+        effort = Effort(_number(request, "probes"), _number(request, "ef"))
+        return Question(queries, _K if k is None else k, effort, min_sequence or 0)
+
+    def _question(self, request: Request) -> Question:
+        body = decode(request, SearchBody)
+        effort = Effort(body.probes, body.ef)
+        return Question(self._queries(body), body.k, effort, body.min_sequence, body.filter, bool(body.include))
+
+    def _queries(self, body: SearchBody) -> Vectors:
+        embedding = self._buffer.settings.embedding
+        given = [body.vector is not None, body.vectors is not None, body.visual is not None or body.text is not None]
+        if sum(given) != 1:
+            raise InvalidRequestError("give either vector, or vectors, or visual and/or text")
+        if body.vectors is not None:
+            rows = [to_vector(row, embedding.dimension, f"vectors[{place}]") for place, row in enumerate(body.vectors)]
+            return np.stack(rows) if rows else np.zeros((0, embedding.dimension), np.float32)
+        if body.vector is not None:
+            return to_vector(body.vector, embedding.dimension, "vector")[None, :]
+        visual = None if body.visual is None else to_vector(body.visual, embedding.dimension, "visual")
+        text = None if body.text is None else to_vector(body.text, embedding.dimension, "text")
+        return fuse(visual, text, embedding)[None, :]
+
+    def _hits(self, found: Found, *, include: bool) -> SearchAnswer:
+        wanted = [int(experience) for experience in np.unique(found.ids) if experience > 0] if include else []
+        experiences = dict(zip(wanted, self._buffer.get_many(wanted), strict=True)) if wanted else {}
+        results = [
+            [
+                Hit(experience, score, experiences.get(experience))
+                for experience, score in zip(ids, scores, strict=True)
+                if experience > 0
+            ]
+            for ids, scores in zip(found.ids.tolist(), found.scores.tolist(), strict=True)
+        ]
+        return SearchAnswer(results, found.sequence, found.generation)
+
+
+def _number(request: Request, name: str) -> int | None:
+    """Return a whole number from the query string, None where it is not given; raises InvalidRequestError."""
+    text = request.query.get(name)
+    try:
+        return None if text is None else int(text)
+    except ValueError:
+        raise InvalidRequestError(f"{name} is {text!r}; give a whole number") from None
+
+
+def _raw(found: Found) -> Answer:
+    headers = ((b"x-sequence", b"%d" % found.sequence), (b"x-generation", b"%d" % found.generation))
+    return Answer(found.ids.astype("<i8").tobytes() + found.scores.astype("<f4").tobytes(), OCTETS, headers=headers)
+
+
+async def _unless_gone(future: asyncio.Future[Found], request: Request) -> Found:
+    """Wait for the answer, and give the search up when the caller goes first; raises OverloadedError then."""
+    gone = asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait((future, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not future.done():
+            future.cancel()
+            raise OverloadedError("the caller has gone; nothing was done")
+        return future.result()
+    finally:
+        gone.cancel()

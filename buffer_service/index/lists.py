@@ -1,0 +1,55 @@
+"""The delta's inverted lists: fresh rows under the main index's own centroids, coded as the main index codes its rows.
+
+So a fresh row costs a search what an old one costs. FAISS's lists move in memory when they grow; a lock, held for the
+delta's part of a search and for a bounded block of an append, keeps the two apart.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import faiss
+
+from buffer_service.index.coarse import Coarse, search_lists
+from buffer_service.index.metric import Positions, Vectors
+from buffer_service.index.openmp import prepare_thread
+
+_BLOCK_ROWS = 128
+"""Rows appended while a search has to wait; about half a millisecond."""
+
+
+class FreshLists:
+    """Rows by the order in which they were appended. One thread appends, any number search."""
+
+    def __init__(self, main: Any, coarse: Coarse) -> None:  # noqa: ANN401 - FAISS has no types
+        self.coarse = coarse
+        self._main = main
+        self._index = _empty_twin(main)
+        self._lock = threading.Lock()
+
+    def append(self, vectors: Vectors) -> None:
+        """File rows; their positions continue those of the rows before."""
+        prepare_thread()
+        lists = self.coarse.nearest(vectors, 1)
+        for start in range(0, len(vectors), _BLOCK_ROWS):
+            block, numbers = vectors[start : start + _BLOCK_ROWS], lists[start : start + _BLOCK_ROWS]
+            with self._lock:
+                self._index.add_core(len(block), faiss.swig_ptr(block), None, faiss.swig_ptr(numbers))
+
+    def search(self, queries: Vectors, k: int, lists: Positions) -> Positions:
+        """Return the (n, k) positions of rows in these lists, -1 where there are fewer."""
+        with self._lock:
+            return search_lists(self._index, queries, k, lists)
+
+
+def _empty_twin(main: Any) -> Any:  # noqa: ANN401
+    """Return an index with the main index's centroids and codes, and no rows; it must not outlive the main index."""
+    shape = (main.quantizer, main.d, main.nlist)
+    if isinstance(main, faiss.IndexIVFScalarQuantizer):
+        twin = faiss.IndexIVFScalarQuantizer(*shape, main.sq.qtype, main.metric_type, main.by_residual)
+        twin.sq = main.sq
+    else:
+        twin = faiss.IndexIVFFlat(*shape, main.metric_type)
+    twin.is_trained = True
+    return twin

@@ -1,0 +1,55 @@
+"""Which inverted lists a vector belongs to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from buffer_service.index.coarse import Coarse
+from tests.helpers.vectors import unit_vectors
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_quantised_centroids_give_nearly_the_exact_lists(metric: str) -> None:
+    """The first list is the exact one, and of sixteen nearly all are."""
+    centroids, queries = unit_vectors(1000, 64), unit_vectors(300, 64, seed=1)
+
+    lists = Coarse.of(centroids, metric).nearest(queries, 16)
+
+    exact = np.argsort(-(queries @ centroids.T), axis=1)[:, :16]
+    assert float(np.mean(lists[:, 0] == exact[:, 0])) > 0.95
+    assert np.mean([len(set(ours) & set(true)) / 16 for ours, true in zip(lists, exact, strict=True)]) > 0.9
+
+
+def test_few_centroids_are_compared_exactly() -> None:
+    """All lists can be asked for, in order."""
+    centroids, queries = unit_vectors(20, 8), unit_vectors(5, 8, seed=1)
+
+    lists = Coarse.of(centroids, "cosine").nearest(queries, 20)
+
+    np.testing.assert_array_equal(lists, np.argsort(-(queries @ centroids.T), axis=1, kind="stable"))
+
+
+@pytest.mark.parametrize("count", [20, 1000])
+def test_what_was_written_is_read_back(tmp_path: Path, count: int) -> None:
+    """The same lists, for all of them too."""
+    coarse = Coarse.of(unit_vectors(count, 16), "cosine")
+    coarse.write(tmp_path / "coarse.faiss")
+    again = Coarse.read(tmp_path / "coarse.faiss")
+    queries = unit_vectors(50, 16, seed=1)
+
+    assert again.lists == count
+    np.testing.assert_array_equal(again.nearest(queries, 4), coarse.nearest(queries, 4))
+    assert sorted(again.nearest(queries[:1], count)[0].tolist()) == list(range(count))
+
+
+def test_the_lists_of_a_vector_do_not_depend_on_the_batch() -> None:
+    """What was filed alone is looked for in a batch, and the other way round."""
+    coarse = Coarse.of(unit_vectors(1000, 64), "cosine")
+    queries = unit_vectors(64, 64, seed=1)
+
+    alone = np.concatenate([coarse.nearest(query[None], 4) for query in queries])
+
+    np.testing.assert_array_equal(coarse.nearest(queries, 4), alone)
