@@ -169,8 +169,12 @@ class Table:
         return np.sort(self.ids[self.ids > 0])
 
     def ids_from(self, first: int, limit: int) -> list[int]:
-        """Return the lowest ``limit`` live ids that are at least ``first``, ascending; sorts no more than these."""
-        candidates = self.ids[self.ids >= max(1, first)]
+        """Return the lowest ``limit`` live ids that are at least ``first``, ascending; sorts no more than these.
+
+        Of a group that is being published meanwhile no append is among them: its rows are put one by one.
+        """
+        next_id = self.header.next_id
+        candidates = self.ids[(self.ids >= max(1, first)) & (self.ids < next_id)]
         if limit < len(candidates):
             candidates = np.partition(candidates, limit)[:limit]
         return [int(experience) for experience in np.sort(candidates)]

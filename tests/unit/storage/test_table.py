@@ -59,6 +59,16 @@ def test_slots_of_dropped_rows_are_used_again() -> None:
     for experience in range(1001, 5001):
         table.drop(experience - 1000)
         table.put(row(experience))
+    table.header = Header(sequence=5000, next_id=5001)
     assert table.slot_count == slots
     assert np.array_equal(table.live_ids(), np.arange(4001, 5001))
     assert table.ids_from(4500, 3) == [4500, 4501, 4502]
+
+
+def test_ids_leave_out_what_is_being_published() -> None:
+    """The header comes last: until then no row of the group is listed, so no append is seen by half."""
+    table = filled(5)
+    table.put(row(6))
+    assert table.ids_from(1, 10) == [1, 2, 3, 4, 5]
+    table.header = Header(sequence=7, next_id=7)
+    assert table.ids_from(4, 10) == [4, 5, 6]
