@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-PROGRAMS = ("service", "appends")
+PROGRAMS = ("service", "appends", "delta", "recovery", "churn")
 
 
 def main() -> None:
