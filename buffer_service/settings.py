@@ -63,6 +63,9 @@ class BufferSettings(_Group):
 
     capacity: int = Field(default=100_000, ge=1)
     """Most live experiences; the oldest is evicted first."""
+    capacity_bytes: int | None = Field(default=None, ge=2**20)
+    """Most bytes of live experiences as the store keeps them, vectors included; the oldest is evicted first. Logs,
+    snapshots and indexes come on top of it. Unset, only their number counts."""
 
 
 class EmbeddingSettings(_Group):

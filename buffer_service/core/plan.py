@@ -56,16 +56,36 @@ class PriorityUpdate:
     sequence: int | None = None
 
 
-class Plan:
-    """A group in the making."""
+@dataclass(slots=True)
+class Space:
+    """The bytes that experiences may still take; below zero the oldest have to go."""
 
-    def __init__(self, group: Group, settings: Settings, delta_room: int, now_s: float) -> None:
+    left_bytes: int
+    mean_bytes: int
+    """Of an experience that is in the store."""
+
+    def take(self, append: Append) -> None:
+        """Count what is appended."""
+        self.left_bytes -= len(append.payload) + len(append.vector)
+
+    def free(self, append: Append | None) -> None:
+        """Count what is evicted: an append of this group, or what was in the store before."""
+        self.left_bytes += self.mean_bytes if append is None else len(append.payload) + len(append.vector)
+
+
+class Plan:
+    """A group in the making. Without ``space`` only the number of experiences is bounded."""
+
+    def __init__(
+        self, group: Group, settings: Settings, delta_room: int, now_s: float, space: Space | None = None
+    ) -> None:
         self.group = group
         self.coming: Coming | None = None
         """The generation that takes its place together with this group."""
         self._settings = settings
         self._delta_room = delta_room
         self._now_s = now_s
+        self._space = space
         self._oldest = group.table.oldest_id()
 
     @property
@@ -157,27 +177,34 @@ class Plan:
         return known
 
     def _append_one(self, item: Prepared, fingerprint: bytes, vector: bytes) -> int:
-        experience = self.group.header.next_id
-        self.group.apply(
-            Append(
-                sequence=self.next_sequence,
-                id=experience,
-                created_at=self._now_s,
-                priority=item.priority,
-                client_id=item.client_id,
-                fingerprint=fingerprint,
-                payload=item.payload,
-                vector=vector,
-            )
+        append = Append(
+            sequence=self.next_sequence,
+            id=self.group.header.next_id,
+            created_at=self._now_s,
+            priority=item.priority,
+            client_id=item.client_id,
+            fingerprint=fingerprint,
+            payload=item.payload,
+            vector=vector,
         )
+        self.group.apply(append)
         self._delta_room -= 1
-        while self.group.live_count() > self._settings.buffer.capacity:
+        if self._space is not None:
+            self._space.take(append)
+        while self._is_over_capacity():
             self._evict_oldest()
-        return experience
+        return append.id
+
+    def _is_over_capacity(self) -> bool:
+        live = self.group.live_count()
+        full = self._space is not None and self._space.left_bytes < 0
+        return live > self._settings.buffer.capacity or (full and live > 1)
 
     def _evict_oldest(self) -> None:
         while self.group.row(self._oldest) is None:
             self._oldest += 1
+        if self._space is not None:
+            self._space.free(self.group.appended.get(self._oldest))
         self.group.apply(Evict(self.next_sequence, self._oldest))
 
     def _require_issued(self, experience: int) -> None:

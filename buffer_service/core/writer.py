@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from buffer_service.core import appending
-from buffer_service.core.plan import Plan
+from buffer_service.core.plan import Plan, Space
 from buffer_service.core.serving import Coming
 from buffer_service.core.write import Call, Write, deliver
 from buffer_service.errors import ExperienceBufferError, OutcomeUnknownError, OverloadedError, StorageFullError
@@ -154,7 +154,7 @@ class Writer:
             [request.appends for request in requests if request.appends is not None], self._settings.embedding
         )
         group = Group.on(self._store.table)
-        plan = Plan(group, self._settings, self._delta_room(), self._clock())
+        plan = Plan(group, self._settings, self._delta_room(), self._clock(), self._space())
         # Refusals wait for the commit as well: what they refer to may be planned in this very group.
         answers = [(request, *self._plan_one(request, plan)) for request in requests]
         self._count_retrievals(plan)
@@ -170,6 +170,13 @@ class Writer:
                 request.succeed(answer)
             else:
                 request.fail(refusal)
+
+    def _space(self) -> Space | None:
+        limit_bytes = self._settings.buffer.capacity_bytes
+        if limit_bytes is None:
+            return None
+        used_bytes = self._store.live_bytes()
+        return Space(limit_bytes - used_bytes, used_bytes // max(1, len(self._store.table)))
 
     def _plan_one(self, request: Write[Any], plan: Plan) -> tuple[Any, ExperienceBufferError | None]:
         try:

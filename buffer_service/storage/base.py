@@ -76,7 +76,7 @@ class BackupSource:
 class Store(Protocol):
     """A durable store. ``open`` is a class-level factory of each adapter: it takes the writer lock and recovers.
 
-    ``commit``, ``backup`` and ``close`` are called on the writer thread, ``payloads``, ``vectors`` and
+    ``commit``, ``live_bytes``, ``backup`` and ``close`` are called on the writer thread, ``payloads``, ``vectors`` and
     ``size_bytes`` on any thread.
     """
 
@@ -108,6 +108,10 @@ class Store(Protocol):
 
     def vectors(self, ids: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Return the ids that are live, in the given order, and their vectors, (n, dimension) float32 C-contiguous."""
+        ...
+
+    def live_bytes(self) -> int:
+        """Return about how many bytes the records of the live experiences take."""
         ...
 
     def size_bytes(self) -> int:

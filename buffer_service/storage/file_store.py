@@ -149,6 +149,10 @@ class FileStore:
             found[position] = True
         return (ids, vectors) if found.all() else (ids[found], vectors[found])
 
+    def live_bytes(self) -> int:
+        """See Store."""
+        return sum(segment.live_bytes for segment in self._log.segments.values())
+
     def size_bytes(self) -> int:
         """See Store."""
         return self._log.size_bytes + self._maintenance.size_bytes

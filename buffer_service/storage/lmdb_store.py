@@ -135,6 +135,11 @@ class LmdbStore:
                 found[position] = True
         return (ids, vectors) if found.all() else (ids[found], vectors[found])
 
+    def live_bytes(self) -> int:
+        """See Store. Whole pages of LMDB."""
+        with _reading(self._path), self._environment.begin() as transaction:
+            return lmdb_write.used_bytes(transaction, self._databases)
+
     def size_bytes(self) -> int:
         """See Store."""
         return self._path.stat().st_blocks * 512

@@ -131,13 +131,18 @@ class Writer:
 
     def _require_room(self, transaction: lmdb.Transaction, group: Group) -> None:
         databases = self._databases
-        used = sum(_pages(transaction, database) for database in databases)
+        used = used_bytes(transaction, databases) // _PAGE_BYTES
         needed = sum(
             (len(append.payload) + len(append.vector)) // _PAGE_BYTES + _PAGES_PER_CHANGE
             for append in group.appended.values()
         )
         if used + needed > self._pages_max:
             raise StorageFullError("The store has reached persistence.map_size_bytes; remove experiences or raise it")
+
+
+def used_bytes(transaction: lmdb.Transaction, databases: Databases) -> int:
+    """Return the bytes of the pages that hold something."""
+    return _PAGE_BYTES * sum(_pages(transaction, database) for database in databases)
 
 
 def _pages(transaction: lmdb.Transaction, database: lmdb._Database) -> int:
