@@ -15,6 +15,7 @@ from pathlib import Path
 from buffer_service.commands import parsers
 from buffer_service.commands.exits import CANNOT_START, TRY_AGAIN, UNUSABLE_INPUT, WRONG_USE
 from buffer_service.observability import logs
+from buffer_service.observability.process import end_with
 from buffer_service.settings import InvalidSettingsError, load_settings
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ def _add_rebuild(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     rebuild.add_argument("--recall-floor", type=float, help="default: setting index.recall_floor")
     rebuild.add_argument("--threads", type=int, help="default: setting rebuild.threads")
     rebuild.add_argument("--keep", type=int, help="default: setting index.keep_generations")
+    rebuild.add_argument("--end-with", type=int, metavar="PID", help="end when this process ends")
     rebuild.set_defaults(run=_rebuild)
 
 
@@ -116,6 +118,8 @@ def _rebuild(given: argparse.Namespace) -> int:
     from buffer_service.index.pointer_store import FolderPointer, PointerStore  # noqa: PLC0415
     from buffer_service.index.rebuild import RebuildRequest, rebuild  # noqa: PLC0415
 
+    if given.end_with is not None:
+        end_with(given.end_with)
     settings, threads = load_settings().index, load_settings().rebuild.threads
     pointer: PointerStore
     if given.pointer_configmap:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -140,7 +141,7 @@ class Rebuilder:
             "--generation", str(generation), "--type", index.type, "--storage", index.storage,
             "--device", self._device, "--n-probes", str(index.faiss_n_probes),
             "--recall-floor", str(index.recall_floor), "--keep", str(index.keep_generations),
-            "--threads", str(self._settings.rebuild.threads),
+            "--threads", str(self._settings.rebuild.threads), "--end-with", str(os.getpid()),
         ]  # fmt: skip
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
             output = self._wait(process)

@@ -1,8 +1,11 @@
-"""Memory of this process and the limit it runs under."""
+"""This process: its memory, the limit it runs under, and whose end it follows."""
 
 from __future__ import annotations
 
 import os
+import select
+import signal
+import threading
 from pathlib import Path
 
 _LIMIT_FILES = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -13,6 +16,21 @@ def rss_bytes() -> int:
     """Return the resident memory of this process, mapped files included."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def end_with(pid: int) -> None:
+    """End this process with SIGTERM as soon as that one has ended, however it ends; at once if it has."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return
+
+    def follow() -> None:
+        select.select([descriptor], [], [])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=follow, name="follow", daemon=True).start()
 
 
 def memory_limit_bytes() -> int | None:
