@@ -269,3 +269,8 @@ def test_what_is_copied_to_a_device_is_an_index_that_faiss_can_clone(tmp_path: P
     assert isinstance(index, faiss.IndexIVFFlat | faiss.IndexIVFScalarQuantizer)
     assert isinstance(faiss.downcast_index(index.quantizer), faiss.IndexFlat)
     assert faiss.clone_index(index).ntotal == 2000
+
+
+def test_the_installed_faiss_has_no_cagra() -> None:
+    """So there is no such index type; a FAISS built with cuVS would be a reason to offer one."""
+    assert not hasattr(faiss, "GpuIndexCagra")
