@@ -9,10 +9,13 @@ ExperienceBufferError
 │   ├── EvictedExperienceError  410
 │   ├── ConflictError        409
 │   ├── UnusableBackupError  422
-│   └── TooLargeError        413
+│   ├── TooLargeError        413
+│   └── NotInstalledError    501
 ├── RetryLaterError          send the same again after ``retry_after_s``; nothing was done
 │   ├── OverloadedError      503
 │   ├── BacklogError         429
+│   ├── RateLimitedError     429
+│   ├── TooFewExperiencesError  503
 │   ├── SequenceTimeoutError 503
 │   └── StorageFullError     507
 ├── OutcomeUnknownError      503; send the same again with the same client_id or request_id
@@ -109,6 +112,14 @@ class TooLargeError(RejectedError):
     title = "Body too large"
 
 
+class NotInstalledError(RejectedError):
+    """An optional part that the request needs is not installed here; the message says how to install it."""
+
+    http_status = HTTPStatus.NOT_IMPLEMENTED
+    code = "not-installed"
+    title = "Optional part not installed"
+
+
 class RetryLaterError(ExperienceBufferError):
     """Nothing was done; the same request can succeed after ``retry_after_s``."""
 
@@ -132,6 +143,21 @@ class BacklogError(RetryLaterError):
     code = "backlog"
     title = "Index rebuilds have fallen behind"
     retry_after_s = 5
+
+
+class RateLimitedError(RetryLaterError):
+    """Draws are too far ahead of appends, or appends of draws, by the settings of the buffer."""
+
+    http_status = HTTPStatus.TOO_MANY_REQUESTS
+    code = "rate-limited"
+    title = "Draws and appends have drifted apart"
+
+
+class TooFewExperiencesError(RetryLaterError):
+    """The buffer holds fewer experiences than draws are taken from."""
+
+    code = "too-few-experiences"
+    title = "Too few experiences"
 
 
 class SequenceTimeoutError(RetryLaterError):

@@ -8,10 +8,10 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from buffer_service.contract import names
@@ -90,6 +90,8 @@ class IndexSettings(_Group):
     """How ivf and hnsw code their rows; what they find is ranked by the exact vectors in any case."""
     faiss_backend: Literal["auto", "gpu", "cpu"] = "auto"
     """Where FAISS searches; falls back to the CPU with a warning."""
+    gpu_required: bool = False
+    """Not ready, for ``/readyz``, while FAISS runs on the CPU for want of a GPU that can be used."""
     faiss_n_probes: int = Field(default=2, ge=1, le=65536)
     """Inverted lists searched per query at least; a build raises it until the recall floor is met."""
     effort_max: int = Field(default=1024, ge=1)
@@ -150,15 +152,37 @@ class SamplingSettings(_Group):
     age_mode: Literal["rising", "fresh"] = "rising"
     """``rising``: what has waited long is drawn more; ``fresh``: what is new is drawn more."""
     alpha: float = Field(default=1.0, ge=0, le=4)
-    """Exponent of the priority without its age term; 0 is uniform."""
+    """Exponent of the whole weight, age and success included; 0 is uniform."""
     beta: float = Field(default=0.4, ge=0, le=4)
     """Exponent of the importance weights where a request names none."""
     uniform_share: float = Field(default=0.0, ge=0, lt=1)
     """Share of draws that ignore priorities."""
     priority_floor: float = Field(default=0.01, gt=0)
-    """No experience weighs less."""
+    """No priority is lower."""
     priority_max: float = Field(default=1000.0, gt=0)
     """Higher priorities given by callers are lowered to it."""
+    recent_half_life_rows: float = Field(default=10_000.0, ge=1)
+    """Appends after which an experience is drawn half as often in mode ``recent``."""
+    min_size: int = Field(default=0, ge=0)
+    """Live experiences below which draws get 503; with 0 an empty buffer gives an empty batch."""
+    samples_per_insert: float | None = Field(default=None, gt=0)
+    """Draws for each appended experience; beyond that and ``error_buffer`` they get 429. Unset, there is no limit."""
+    error_buffer: float | None = Field(default=None, gt=0)
+    """Draws by which the ratio may be missed on either side; at least 1, and at least ``samples_per_insert``."""
+    limit_inserts: bool = False
+    """Whether appends get 429, too, when draws have fallen behind by more than ``error_buffer``."""
+
+    @model_validator(mode="after")
+    def _cannot_deadlock(self) -> Self:
+        if (self.samples_per_insert is None) != (self.error_buffer is None):
+            raise ValueError("samples_per_insert and error_buffer belong together: set both or neither")
+        if self.samples_per_insert is None or self.error_buffer is None:
+            if self.limit_inserts:
+                raise ValueError("limit_inserts needs samples_per_insert: there is nothing to fall behind")
+            return self
+        if self.error_buffer < (least := max(1.0, self.samples_per_insert)):
+            raise ValueError(f"error_buffer is below {least:g}: a single draw or append would use all of it up")
+        return self
 
 
 class Settings(BaseSettings):
@@ -176,6 +200,12 @@ class Settings(BaseSettings):
     rebuild: RebuildSettings = RebuildSettings()
     persistence: PersistenceSettings = PersistenceSettings()
     sampling: SamplingSettings = SamplingSettings()
+
+    @model_validator(mode="after")
+    def _can_reach_the_least_size(self) -> Self:
+        if self.sampling.min_size > self.buffer.capacity:
+            raise ValueError("sampling.min_size is above buffer.capacity: there would never be enough to draw from")
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -222,8 +252,11 @@ def load_settings(config: Path | None = None) -> Settings:
 
 
 def _sentences(error: ValidationError, prefix: str = "") -> str:
-    places = [(".".join(map(str, item["loc"])), item["msg"]) for item in error.errors(include_url=False)]
-    return "\n".join(f"{prefix}{place}: {message}" for place, message in places)
+    lines = []
+    for item in error.errors(include_url=False):
+        place, message = ".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")
+        lines.append(f"{prefix}{place}: {message}" if place else message)
+    return "\n".join(lines)
 
 
 def _read(config: Path) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""Prioritised draws: proportional to the weight of ``core.priority`` at the time of the draw, with importance weights.
+"""Draws from the experiences: by priority (``core.priority``), uniformly, or by recency; from all or from some.
 
-Follows Schaul et al., "Prioritized Experience Replay" (ICLR 2016): P(i) = w_i / Σ w, stratified over equal shares of
-the sum, importance weight (N·P(i))^(−β) divided by the largest of the batch. With a uniform share η the probability is
-(1−η)·P(i) + η/N.
+By priority follows Schaul et al., "Prioritized Experience Replay" (ICLR 2016): P(i) = w_i / Σ w, stratified over equal
+shares of the sum; with a uniform share η the probability is (1−η)·P(i) + η/N. From all goes through a tree of sums
+(``core.following``). From some: their weights are gathered and drawn from directly, so probabilities are exact however
+few they are.
 """
 
 from __future__ import annotations
@@ -14,20 +15,22 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from buffer_service.core.priority import Weighing, Weights, success_multiplier
-from buffer_service.core.sum_tree import SumTree
+from buffer_service.core.drawing import Mode, WeightNorm, importance, pick, pick_unique, strata
+from buffer_service.core.following import Following, Law
+from buffer_service.core.priority import Weights
+from buffer_service.core.sum_tree import Slots
 from buffer_service.errors import InvalidRequestError
+from buffer_service.index.view import Allowed
 from buffer_service.settings import SamplingSettings
-from buffer_service.storage.table import Row, Table
+from buffer_service.storage.table import Table
 
-_STEADY, _MOVING, _COUNT = range(3)
-_CHANGED_MAX = 1024
-"""Bounds the share of a draw's time that catching up takes: half a millisecond."""
+_ROUNDS_MAX = 8
+"""Rounds of unique draws in the tree; what is missing then is drawn from all weights at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """One batch, parallel arrays. ``weights`` are divided by the largest of the batch."""
+    """One batch, parallel arrays. ``weights`` are at most 1, see ``core.drawing.importance``."""
 
     ids: npt.NDArray[np.int64]
     probabilities: Weights
@@ -37,106 +40,109 @@ class Drawn:
 
 
 class Sampler:
-    """Keeps the tree in step with the table. Draws may come from any thread; changes from the writer thread alone.
+    """Draws may come from any thread; changes from the writer thread alone.
 
     The table is changed only under ``lock``, together with the tree: a draw never meets a slot whose row has left.
     """
 
     def __init__(self, settings: SamplingSettings, table: Table, now_s: float) -> None:
-        self._settings = settings
         self._table = table
-        self._weighing = Weighing(settings, now_s)
-        self._tree = SumTree(3, table.slot_count)
-        self._latest_s = now_s
-        """Latest time seen; a clock that is set back must not make ages negative."""
-        self.lock = threading.Lock()
+        self._following = Following(settings, table, now_s)
         self._random = np.random.default_rng()
-        self._changed: set[int] = set()
-        """Slots whose rows the tree does not follow yet: it costs least to take over many at once."""
-        self._take_over(np.flatnonzero(table.ids > 0))
+        self.lock = threading.Lock()
+
+    def seed(self, seed: int) -> None:
+        """Make the draws from here on repeatable, for checks."""
+        self._random = np.random.default_rng(seed)
 
     def note(self, slots: Iterable[int]) -> None:
         """Follow the rows in these slots of the table from the next draw on. Called under ``lock``."""
-        self._changed.update(slots)
-        if len(self._changed) >= _CHANGED_MAX:
-            self._catch_up()
+        self._following.note(slots)
 
-    def _catch_up(self) -> None:
-        if self._changed:
-            self._take_over(np.fromiter(self._changed, np.int64, len(self._changed)))
-            self._changed.clear()
+    def draw(
+        self,
+        size: int,
+        beta: float,
+        now_s: float,
+        *,
+        unique: bool,
+        mode: Mode = "prioritised",
+        weight_norm: WeightNorm = "batch",
+        allowed: Allowed | None = None,
+    ) -> Drawn:
+        """Draw ``size`` experiences, of those allowed if that is given; none where there are none.
 
-    def _take_over(self, slots: npt.NDArray[np.int64]) -> None:
-        """Follow the rows in these slots (distinct); a slot without a row gets weight zero."""
-        table = self._table
-        self._latest_s = max(self._latest_s, float(table.created_at[slots].max(initial=0.0)))
-        live = table.ids[slots] > 0
-        multiplier = success_multiplier(
-            table.successes[slots].astype(np.float64), table.search_retrievals[slots].astype(np.float64)
-        )
-        steady, moving = self._weighing.split(table.priority[slots], multiplier, table.created_at[slots])
-        self._tree.set(slots, np.where(live, np.stack([steady, moving, np.ones(len(slots))]), 0.0))
-
-    def draw(self, size: int, beta: float, now_s: float, *, unique: bool) -> Drawn:
-        """Draw ``size`` experiences; none from an empty table. O(size·log slots), whatever the capacity.
-
-        Raises InvalidRequestError when unique draws exceed the number of experiences.
+        O(size·log slots), whatever the capacity; with ``allowed`` a few passes over the slots. Probabilities are those
+        of a single draw. Raises InvalidRequestError when unique draws exceed the number of experiences.
         """
+        found = None if allowed is None else self._find(allowed)
         with self.lock:
-            self._catch_up()
-            now_s = self._latest_s = max(now_s, self._latest_s)
-            self._rebase_if_needed(now_s)
-            totals = self._tree.totals()
-            count = round(totals[_COUNT])
+            self._following.move_to(now_s)
+            among = None if found is None else found[0][self._table.ids[found[0]] == found[1]]
+            count = len(self._table) if among is None else len(among)
             if unique and size > count:
                 raise InvalidRequestError(f"{size} unique draws from {count} experiences; ask for fewer")
             if count == 0:
                 return _nothing()
-            coefficients = self._coefficients(totals, now_s)
-            slots = self._unique(coefficients, size) if unique else self._tree.draw(coefficients, self._strata(size))
-            weights = coefficients @ self._tree.leaves(slots)
-            total = float(coefficients @ totals)
+            if among is None:
+                law = self._following.of_all(mode)
+                slots, weights, total = self._from_tree(law, size, unique=unique)
+                least = law.least
+            else:
+                every, least = self._following.of_some(mode, among, self._table.ids[among])
+                places = (pick_unique if unique else pick)(self._random, every, size)
+                slots, weights, total = among[places], every[places], float(every.sum())
             ids, versions = self._table.ids[slots], self._table.version[slots]
         probabilities = weights / total
-        importance = (count * probabilities) ** -beta
-        return Drawn(ids, probabilities, importance / importance.max(), versions, count)
+        lowest = least / total if weight_norm == "floor" else float(probabilities.min())
+        return Drawn(ids, probabilities, importance(probabilities, beta, lowest), versions, count)
 
-    def _coefficients(self, totals: Weights, now_s: float) -> Weights:
-        factor = self._weighing.factor(now_s)
-        share = self._settings.uniform_share
-        weight = totals[_STEADY] + factor * totals[_MOVING]
-        return np.array([1.0, factor, share / (1.0 - share) * weight / totals[_COUNT]])
+    def weights_between(self, first: int, end: int, now_s: float) -> Weights:
+        """Return what these slots weigh in prioritised draws now, the uniform share included; 0 where there is no row.
 
-    def _strata(self, size: int) -> Weights:
-        points: Weights = (np.arange(size) + self._random.random(size)) / size
-        return np.minimum(points, np.nextafter(1.0, 0.0))
+        There are none beyond the last slot, nor while there is no row at all.
+        """
+        with self.lock:
+            self._following.move_to(now_s)
+            if not len(self._table):
+                return np.zeros(0)
+            law = self._following.of_all("prioritised")
+            return law.tree.weights_between(law.coefficients, first, end)
 
-    def _unique(self, coefficients: Weights, size: int) -> npt.NDArray[np.int64]:
-        """Draw without replacement: what was drawn weighs nothing until the batch is full."""
-        taken: list[npt.NDArray[np.int64]] = []
+    def _find(self, allowed: Allowed) -> tuple[Slots, npt.NDArray[np.int64]]:
+        """Return slots and ids of what is allowed; without the lock, so a slot may have another row by now."""
+        ids = self._table.ids.copy()
+        slots = np.flatnonzero(allowed.among(ids))
+        return slots, ids[slots]
+
+    def _from_tree(self, law: Law, size: int, *, unique: bool) -> tuple[Slots, Weights, float]:
+        """Return slots, their weights and the total."""
+        tree, coefficients = law.tree, law.coefficients
+        if not unique:
+            return tree.draw(coefficients, strata(self._random, size))
+        drawn: list[tuple[Slots, Weights]] = []
         kept: list[Weights] = []
-        missing = size
+        missing, total = size, float(coefficients @ tree.totals())
+        left = total
         try:
-            while missing:
-                slots = np.unique(self._tree.draw(coefficients, self._strata(missing)))
-                taken.append(slots)
-                kept.append(self._tree.leaves(slots).copy())
-                self._tree.set(slots, np.zeros((3, len(slots))))
+            while missing and len(drawn) < _ROUNDS_MAX and left > 0.0:
+                slots, weights, _ = tree.draw(coefficients, strata(self._random, missing))
+                slots, first = np.unique(slots, return_index=True)
+                drawn.append((slots, weights[first]))
                 missing -= len(slots)
+                if missing:  # what was drawn weighs nothing until the batch is full
+                    kept.append(tree.leaves(slots))
+                    tree.set(slots, np.zeros((len(coefficients), len(slots))))
+                    left = float(coefficients @ tree.totals())
+            if missing:
+                every = tree.weights_between(coefficients, 0, tree.slots)
+                slots = pick_unique(self._random, every, missing)
+                drawn.append((slots, every[slots]))
         finally:
-            for slots, leaves in zip(taken, kept, strict=True):
-                self._tree.set(slots, leaves)
-        return np.concatenate(taken)
-
-    def _rebase_if_needed(self, now_s: float) -> None:
-        if self._weighing.needs_rebase(now_s):
-            self._tree.scale(_MOVING, self._weighing.factor(now_s))
-            self._weighing = Weighing(self._settings, now_s)
-
-    def weight_of(self, row: Row, now_s: float) -> float:
-        """Return the present weight of a row, before the uniform share."""
-        multiplier = success_multiplier(np.float64(row.successes), np.float64(row.search_retrievals))
-        return self._weighing.effective_priority(row.priority, float(multiplier), now_s - row.created_at)
+            for (slots, _), leaves in zip(drawn, kept, strict=False):
+                tree.set(slots, leaves)
+        slots, weights = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
+        return slots, weights, total
 
 
 def _nothing() -> Drawn:
