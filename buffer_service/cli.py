@@ -1,4 +1,4 @@
-"""The command ``xbuf``: serve, rebuild, backup, restore, verify, repair, demo.
+"""The command ``xbuf``: serve, rebuild, backup, export, restore, verify, repair, demo.
 
 Exit codes: 0 done, 2 wrong use or settings, 65 the input cannot be used (a retry would fail again), 69 cannot start,
 75 failed for now (a retry may help).

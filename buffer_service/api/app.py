@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 from buffer_service.api.auth import ADMIN, READ, WRITE, Tokens
-from buffer_service.api.backup import Backups
+from buffer_service.api.downloads import Downloads
 from buffer_service.api.hot import Handler, HotPaths
 from buffer_service.api.messages import Answer, Receive, Scope, Send, header, problem, read_request, send_answer
 from buffer_service.api.metrics import Metrics
@@ -29,16 +29,17 @@ class Api:
     def __init__(self, buffer: ExperienceBuffer, operations: Application | None) -> None:
         self._buffer = buffer
         self._tokens = Tokens(buffer.settings.auth.tokens_dir)
-        self.metrics = Metrics(buffer)
         self._hot = HotPaths(buffer)
-        self._backups = Backups(buffer)
-        self._routes = build_routes(buffer, self._hot, self._backups)
+        self.metrics = Metrics(buffer, self._hot.searches.dispatcher)
+        self._downloads = Downloads("backup"), Downloads("export")
+        self._routes = build_routes(buffer, self._hot, *self._downloads)
         self._operations = operations
 
     def close(self) -> None:
         """Finish what runs on threads."""
         self._hot.close()
-        self._backups.close()
+        for downloads in self._downloads:
+            downloads.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -103,6 +104,9 @@ class Operations:
             return Answer(self.metrics.render(), "text/plain; version=0.0.4; charset=utf-8")
         if path == "/livez" and self._buffer.writer.failure:
             return Answer(self._buffer.writer.failure.encode(), "text/plain", HTTPStatus.SERVICE_UNAVAILABLE)
+        if path == "/readyz" and self._buffer.settings.index.gpu_required and self._buffer.engine.fell_back:
+            reason = self._buffer.engine.backend.reason
+            return Answer(f"no GPU: {reason}".encode(), "text/plain", HTTPStatus.SERVICE_UNAVAILABLE)
         if path in OPERATIONS_PATHS:
             return Answer(b"ok", "text/plain")
         return Answer(b"not found", "text/plain", HTTPStatus.NOT_FOUND)

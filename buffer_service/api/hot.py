@@ -9,6 +9,7 @@ from functools import cached_property
 from http import HTTPStatus
 from typing import TypeVar
 
+from buffer_service.api.contents import NOTHING, contents_of, require_room
 from buffer_service.api.messages import Answer, Request, decode, encode
 from buffer_service.api.schemas import (
     AppendAnswer,
@@ -117,9 +118,17 @@ class HotPaths:
 
     def _sample(self, request: Request) -> Answer:
         body = decode(request, SampleBody)
-        drawn = self._buffer.sample(body.size, beta=body.beta, unique=body.unique)
+        require_room(self._buffer, body.include, body.size)
+        drawn = self._buffer.sample(
+            body.size,
+            beta=body.beta,
+            unique=body.unique,
+            mode=body.mode,
+            weight_norm=body.weight_norm,
+            wanted=body.filter,
+        )
         ids = drawn.ids.tolist()
-        experiences = self._buffer.get_many(ids) if body.include else [None] * len(ids)
+        contents = contents_of(self._buffer, ids, body.include) if body.include else NOTHING
         items = [
             SampleItem(*fields)
             for fields in zip(
@@ -127,11 +136,12 @@ class HotPaths:
                 drawn.probabilities.tolist(),
                 drawn.weights.tolist(),
                 drawn.versions.tolist(),
-                experiences,
+                map(contents.experiences.get, ids),
+                map(contents.vectors.get, ids),
                 strict=True,
             )
         ]
-        return encode(request, SampleAnswer(items, drawn.table_size))
+        return encode(request, SampleAnswer(items, drawn.table_size, body.mode, body.weight_norm))
 
 
 def _updates(ids: list[int], statuses: list[UpdateStatus]) -> UpdatesAnswer:

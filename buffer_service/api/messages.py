@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
+import numpy as np
 
 from buffer_service.errors import (
     ExperienceBufferError,
@@ -113,9 +114,27 @@ def decode(request: Request, kind: type[T]) -> T:
 
 def encode(request: Request, content: object, status: HTTPStatus = HTTPStatus.OK) -> Answer:
     """Answer in MessagePack where the caller accepts that, else in JSON."""
-    if MESSAGE_PACK in request.accept:
-        return Answer(msgspec.msgpack.encode(content), MESSAGE_PACK, status)
-    return Answer(msgspec.json.encode(content), JSON, status)
+    return encoded(content, request.accept, status)
+
+
+def encoded(content: object, accept: str, status: HTTPStatus = HTTPStatus.OK) -> Answer:
+    """Answer a caller with this Accept header. Vectors are little-endian float32 in MessagePack, lists in JSON."""
+    if MESSAGE_PACK in accept:
+        return Answer(msgspec.msgpack.encode(content, enc_hook=_as_bytes), MESSAGE_PACK, status)
+    return Answer(msgspec.json.encode(content, enc_hook=_as_list), JSON, status)
+
+
+def _as_bytes(vector: Any) -> bytes:  # noqa: ANN401 - msgspec asks with whatever it does not know
+    if not isinstance(vector, np.ndarray):
+        raise TypeError(f"{type(vector).__name__} has no encoding")
+    return np.ascontiguousarray(vector, "<f4").tobytes()
+
+
+def _as_list(vector: Any) -> list[float]:  # noqa: ANN401 - as above
+    if not isinstance(vector, np.ndarray):
+        raise TypeError(f"{type(vector).__name__} has no encoding")
+    values: list[float] = vector.tolist()
+    return values
 
 
 def problem(error: ExperienceBufferError) -> Answer:

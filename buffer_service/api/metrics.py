@@ -10,6 +10,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from buffer_service.core.buffer import ExperienceBuffer
+from buffer_service.core.dispatcher import Dispatcher
 
 _LATENCY_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
@@ -30,9 +31,9 @@ _GAUGES = {
 class Metrics:
     """One registry per process."""
 
-    def __init__(self, buffer: ExperienceBuffer) -> None:
+    def __init__(self, buffer: ExperienceBuffer, dispatcher: Dispatcher) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_StatusCollector(buffer))
+        self._registry.register(_StatusCollector(buffer, dispatcher))
         self._requests = Counter(
             "xbuf_requests", "Requests by path and HTTP status", ["path", "status"], registry=self._registry
         )
@@ -60,8 +61,9 @@ class Metrics:
 
 
 class _StatusCollector(Collector):
-    def __init__(self, buffer: ExperienceBuffer) -> None:
+    def __init__(self, buffer: ExperienceBuffer, dispatcher: Dispatcher) -> None:
         self._buffer = buffer
+        self._dispatcher = dispatcher
 
     def collect(self) -> Iterator[Metric]:
         status = self._buffer.status()
@@ -79,6 +81,10 @@ class _StatusCollector(Collector):
         writer = self._buffer.writer
         yield CounterMetricFamily("xbuf_write_groups", "Groups committed since the start", value=writer.groups)
         yield CounterMetricFamily("xbuf_write_operations", "Operations in these groups", value=writer.operations)
+        batches, rows = float(self._dispatcher.batches), float(self._dispatcher.rows)
+        yield CounterMetricFamily("xbuf_search_batches", "Batches of searches since the start", value=batches)
+        yield CounterMetricFamily("xbuf_search_batched_queries", "Queries in these batches", value=rows)
+        yield from self._sampling()
         refused = float(status.refused is not None)
         yield GaugeMetricFamily("xbuf_generation_refused", "1 while the pointer is not followed", value=refused)
         backend = InfoMetricFamily("xbuf_backend", "Where FAISS runs")
@@ -91,3 +97,14 @@ class _StatusCollector(Collector):
             },
         )
         yield backend
+
+    def _sampling(self) -> Iterator[Metric]:
+        draws = self._buffer.draws
+        if (even := draws.distribution.latest()) is not None:
+            size = "Effective sample size of prioritised draws: 1 / sum of squared probabilities"
+            yield GaugeMetricFamily("xbuf_sampling_effective_size", size, value=even.effective_size)
+            entropy = "Entropy of prioritised draws in nats"
+            yield GaugeMetricFamily("xbuf_sampling_entropy_nats", entropy, value=even.entropy_nats)
+        if (room := draws.limiter.room()) is not None:
+            text = "Draws that the rate limit leaves until more is appended"
+            yield GaugeMetricFamily("xbuf_sampling_room", text, value=room)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_origin
 
 import msgspec
+import numpy as np
 from fastapi import FastAPI
 
 from buffer_service.api import schemas
@@ -42,7 +43,9 @@ def describe_hot_paths(app: FastAPI) -> None:
         if app.openapi_schema is None:
             document = original()
             types = [kind for route in _ROUTES.values() for kind in route[1:3]]
-            _, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+            _, components = msgspec.json.schema_components(
+                types, schema_hook=_vector_schema, ref_template="#/components/schemas/{name}"
+            )
             document.setdefault("components", {}).setdefault("schemas", {}).update(components)
             for path, route in _ROUTES.items():
                 document["paths"].setdefault(path, {})["post"] = _operation(path, *route)
@@ -50,6 +53,12 @@ def describe_hot_paths(app: FastAPI) -> None:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend the document
+
+
+def _vector_schema(kind: Any) -> dict[str, Any]:  # noqa: ANN401 - msgspec asks with whatever it does not know
+    if get_origin(kind) is not np.ndarray:
+        raise NotImplementedError(kind)
+    return {"type": "array", "items": {"type": "number"}}
 
 
 def _operation(

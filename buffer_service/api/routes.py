@@ -14,13 +14,17 @@ from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
-from buffer_service.api.backup import Backups
+from buffer_service.api.contents import VECTOR, require_room
+from buffer_service.api.downloads import Download, Downloads
 from buffer_service.api.hot import HotPaths
-from buffer_service.api.messages import JSON, PROBLEM, Answer, problem
+from buffer_service.api.messages import JSON, PROBLEM, Answer, encoded, problem
 from buffer_service.api.openapi import describe_hot_paths
+from buffer_service.api.schemas import Include
 from buffer_service.core.buffer import ExperienceBuffer
 from buffer_service.core.reading import VERSION
+from buffer_service.core.tabular import MEDIA_TYPES, Format, require_pyarrow, written
 from buffer_service.errors import ExperienceBufferError, InvalidRequestError
+from buffer_service.storage.backup import stream
 
 PAGE_FOLDER = Path(__file__).parent / "page"
 _PAGE_LIMIT_MAX = 1000
@@ -35,7 +39,7 @@ class RollbackBody(BaseModel):
     """The generation to go back to; unset, the newest before the one served."""
 
 
-def build_routes(buffer: ExperienceBuffer, hot: HotPaths, backups: Backups) -> FastAPI:
+def build_routes(buffer: ExperienceBuffer, hot: HotPaths, backups: Downloads, exports: Downloads) -> FastAPI:
     """Return the FastAPI application."""
     app = FastAPI(
         title="Experience buffer",
@@ -45,6 +49,7 @@ def build_routes(buffer: ExperienceBuffer, hot: HotPaths, backups: Backups) -> F
         max_body_size=buffer.settings.server.body_bytes_max,
     )
     _add_experiences(app, buffer, hot)
+    _add_export(app, buffer, exports)
     _add_administration(app, buffer, hot, backups)
     _add_errors(app)
     describe_hot_paths(app)
@@ -54,8 +59,9 @@ def build_routes(buffer: ExperienceBuffer, hot: HotPaths, backups: Backups) -> F
 
 def _add_experiences(app: FastAPI, buffer: ExperienceBuffer, hot: HotPaths) -> None:
     @app.get("/v1/experiences/{experience}", summary="One experience with its vector and counters")
-    async def get_experience(experience: int) -> Response:
-        return _json(await hot.on_thread(lambda: buffer.get(experience)))
+    async def get_experience(experience: int, request: Request) -> Response:
+        found = await hot.on_thread(lambda: buffer.get(experience))
+        return _encoded(request, found)
 
     @app.delete("/v1/experiences/{experience}", summary="Remove one experience; it is never found again")
     async def remove_experience(experience: int) -> Response:
@@ -64,17 +70,37 @@ def _add_experiences(app: FastAPI, buffer: ExperienceBuffer, hot: HotPaths) -> N
 
     @app.get("/v1/experiences", summary="A page of experiences, oldest first")
     async def list_experiences(
-        cursor: Annotated[int, Query(ge=0)] = 0, limit: Annotated[int, Query(ge=1, le=_PAGE_LIMIT_MAX)] = 100
+        request: Request,
+        cursor: Annotated[int, Query(ge=0)] = 0,
+        limit: Annotated[int, Query(ge=1, le=_PAGE_LIMIT_MAX)] = 100,
+        include: Annotated[Include, Query()] = [],  # noqa: B006 - FastAPI copies it
     ) -> Response:
-        experiences, following = await hot.on_thread(lambda: buffer.page(cursor, limit))
-        return _json({"experiences": experiences, "next_cursor": following})
+        require_room(buffer, include, limit)
+        experiences, following = await hot.on_thread(lambda: buffer.page(cursor, limit, vectors=VECTOR in include))
+        return _encoded(request, {"experiences": experiences, "next_cursor": following})
 
     @app.get("/v1/status", summary="Sequence, size, generation, backend, health")
     async def get_status() -> Response:
         return _json(await hot.on_thread(buffer.status))
 
 
-def _add_administration(app: FastAPI, buffer: ExperienceBuffer, hot: HotPaths, backups: Backups) -> None:
+def _add_export(app: FastAPI, buffer: ExperienceBuffer, exports: Downloads) -> None:
+    @app.get(
+        "/v1/export",
+        summary="What is live at one sequence, see X-Sequence, as a file for analysis",
+        response_class=Response,
+        responses={HTTPStatus.OK: {"content": {media_type: {} for media_type in MEDIA_TYPES.values()}}},
+    )
+    async def export_for_analysis(kind: Annotated[Format, Query(alias="format")] = "parquet") -> Response:
+        def begin() -> Download:
+            require_pyarrow()
+            moment = buffer.moment()
+            return Download(moment.image.header.sequence, written(moment, kind))
+
+        return await exports.answer(begin, MEDIA_TYPES[kind])
+
+
+def _add_administration(app: FastAPI, buffer: ExperienceBuffer, hot: HotPaths, backups: Downloads) -> None:
     @app.post(
         "/v1/admin/backup",
         summary="A backup at one sequence, see X-Sequence, as a tar that ends with its manifest",
@@ -82,7 +108,11 @@ def _add_administration(app: FastAPI, buffer: ExperienceBuffer, hot: HotPaths, b
         responses={HTTPStatus.OK: {"content": {"application/x-tar": {}}}},
     )
     async def backup() -> Response:
-        return await backups.answer()
+        def begin() -> Download:
+            source = buffer.backup()
+            return Download(source.sequence, stream(source))
+
+        return await backups.answer(begin, "application/x-tar")
 
     @app.post("/v1/admin/export", summary="Bring the export up to date")
     async def export() -> Response:
@@ -118,6 +148,11 @@ def _add_errors(app: FastAPI) -> None:
             "code": status.phrase.lower().replace(" ", "-"),
         }
         return Response(msgspec.json.encode(document), status, dict(error.headers or {}), PROBLEM)
+
+
+def _encoded(request: Request, content: object) -> Response:
+    """Answer in MessagePack or JSON, as the caller accepts it."""
+    return _response(encoded(content, request.headers.get("accept", "")))
 
 
 def _json(content: object) -> Response:

@@ -5,11 +5,17 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
+from buffer_service.core.drawing import Mode, WeightNorm
 from buffer_service.core.embedding import Given
 from buffer_service.core.experience import Experience, StoredExperience
+from buffer_service.core.ranking import Rank
 
-Include = list[Literal["experience"]]
+Include = list[Literal["experience", "vector"]]
+Vector = npt.NDArray[np.float32]
+"""A list of numbers in JSON, little-endian float32 in MessagePack."""
 
 
 class Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -33,11 +39,13 @@ class SearchBody(Body):
     """POST /v1/search: one of vector, visual and/or text, or vectors."""
 
     vector: Given | None = None
-    vectors: list[list[float]] | None = None
+    vectors: list[Given] | None = None
     visual: Given | None = None
     text: Given | None = None
     k: int = 10
     filter: dict[str, Any] | None = None
+    rank: Rank | None = None
+    """Order the nearest by what has helped and is fresh, too."""
     min_sequence: int = 0
     include: Include = []
     probes: int | None = None
@@ -46,12 +54,22 @@ class SearchBody(Body):
     """Candidates kept on the way through the graph, where the index is one."""
 
 
+class Parts(msgspec.Struct):
+    """What the score of a ranked search is made of, see ``core.ranking``."""
+
+    similarity: float
+    success: float
+    freshness: float
+
+
 class Hit(msgspec.Struct, omit_defaults=True):
-    """One neighbour; a higher score is nearer."""
+    """One neighbour; a higher score is nearer, or with ``rank`` of more use."""
 
     id: int
     score: float
     experience: StoredExperience | None = None
+    vector: Vector | None = None
+    parts: Parts | None = None
 
 
 class SearchAnswer(msgspec.Struct):
@@ -66,7 +84,10 @@ class SampleBody(Body):
     """POST /v1/sample."""
 
     size: int
+    mode: Mode = "prioritised"
+    filter: dict[str, Any] | None = None
     beta: float | None = None
+    weight_norm: WeightNorm = "batch"
     unique: bool = False
     include: Include = []
 
@@ -77,10 +98,11 @@ class SampleItem(msgspec.Struct, omit_defaults=True):
     id: int
     probability: float
     weight: float
-    """(table_size · probability)^−beta, divided by the largest of the batch."""
+    """(table_size · probability)^−beta, divided by the largest of the batch, or that there can be: ``weight_norm``."""
     sequence: int
     """To be sent back with a priority update, which is then refused if the experience has changed since."""
     experience: StoredExperience | None = None
+    vector: Vector | None = None
 
 
 class SampleAnswer(msgspec.Struct):
@@ -88,6 +110,9 @@ class SampleAnswer(msgspec.Struct):
 
     items: list[SampleItem]
     table_size: int
+    """Experiences that could be drawn: with a filter, those that pass it."""
+    mode: Mode
+    weight_norm: WeightNorm
 
 
 class PriorityItem(Body):

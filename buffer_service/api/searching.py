@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from buffer_service.api.contents import NOTHING, Contents, contents_of, require_room
 from buffer_service.api.messages import OCTETS, Answer, Request, decode, encode
-from buffer_service.api.schemas import Hit, SearchAnswer, SearchBody
+from buffer_service.api.schemas import Hit, Parts, SearchAnswer, SearchBody
 from buffer_service.core.buffer import ExperienceBuffer
 from buffer_service.core.dispatcher import BATCH_ROWS_MAX, Dispatcher, Search
 from buffer_service.core.embedding import Vectors, fuse, raw_rows, to_vector
+from buffer_service.core.ranking import Rank, Ranked
 from buffer_service.core.searching import SEQUENCE_TIMEOUT_S
 from buffer_service.errors import InvalidRequestError, OverloadedError
 from buffer_service.index.main import TUNED, Effort
@@ -49,7 +51,8 @@ class Question:
     effort: Effort
     min_sequence: int
     wanted: dict[str, Any] | None = None
-    include: bool = False
+    rank: Rank | None = None
+    include: Collection[str] = ()
 
 
 class Searches:
@@ -77,16 +80,20 @@ class Searches:
             question = await self._on_thread(lambda: self._question(request))
         found = await self._find(question, request)
         if question.include or found.ids.size > _HITS_INLINE_MAX:
-            return await self._on_thread(lambda: encode(request, self._hits(found, include=question.include)))
-        return encode(request, self._hits(found, include=False))
+            return await self._on_thread(lambda: encode(request, self._hits(found, question.include)))
+        return encode(request, self._hits(found, ()))
 
     async def _find(self, question: Question, request: Request) -> Found:
         if self._buffer.serving.view.sequence < question.min_sequence:
             await self._reach(question.min_sequence)
-        if question.wanted or not 1 <= len(question.queries) <= BATCH_ROWS_MAX:
+        if question.wanted or question.rank or not 1 <= len(question.queries) <= BATCH_ROWS_MAX:
             return await self._on_thread(
                 lambda: self._buffer.search(
-                    question.queries, question.k, wanted=question.wanted, effort=question.effort
+                    question.queries,
+                    question.k,
+                    wanted=question.wanted,
+                    rank=question.rank,
+                    effort=question.effort,
                 )
             )
         future: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
@@ -113,7 +120,9 @@ class Searches:
     def _question(self, request: Request) -> Question:
         body = decode(request, SearchBody)
         effort = Effort(body.probes, body.ef)
-        return Question(self._queries(body), body.k, effort, body.min_sequence, body.filter, bool(body.include))
+        queries = self._queries(body)
+        require_room(self._buffer, body.include, len(queries) * body.k)
+        return Question(queries, body.k, effort, body.min_sequence, body.filter, body.rank, body.include)
 
     def _queries(self, body: SearchBody) -> Vectors:
         embedding = self._buffer.settings.embedding
@@ -129,18 +138,27 @@ class Searches:
         text = None if body.text is None else to_vector(body.text, embedding.dimension, "text")
         return fuse(visual, text, embedding)[None, :]
 
-    def _hits(self, found: Found, *, include: bool) -> SearchAnswer:
-        wanted = [int(experience) for experience in np.unique(found.ids) if experience > 0] if include else []
-        experiences = dict(zip(wanted, self._buffer.get_many(wanted), strict=True)) if wanted else {}
+    def _hits(self, found: Found, include: Collection[str]) -> SearchAnswer:
+        contents = contents_of(self._buffer, found.ids.ravel().tolist(), include) if include else NOTHING
         results = [
-            [
-                Hit(experience, score, experiences.get(experience))
-                for experience, score in zip(ids, scores, strict=True)
-                if experience > 0
-            ]
+            [_hit(experience, score, contents) for experience, score in zip(ids, scores, strict=True) if experience > 0]
             for ids, scores in zip(found.ids.tolist(), found.scores.tolist(), strict=True)
         ]
+        if isinstance(found, Ranked):
+            _add_parts(results, found)
         return SearchAnswer(results, found.sequence, found.generation)
+
+
+def _hit(experience: int, score: float, contents: Contents) -> Hit:
+    return Hit(experience, score, contents.experiences.get(experience), contents.vectors.get(experience))
+
+
+def _add_parts(results: list[list[Hit]], ranked: Ranked) -> None:
+    """Give each hit the parts of its score; hits come before the places that stand for nothing."""
+    columns = (ranked.similarity.tolist(), ranked.success.tolist(), ranked.freshness.tolist())
+    for hits, *parts in zip(results, *columns, strict=True):
+        for hit, similarity, success, freshness in zip(hits, *parts, strict=False):
+            hit.parts = Parts(similarity, success, freshness)
 
 
 def _number(request: Request, name: str) -> int | None:

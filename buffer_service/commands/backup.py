@@ -9,15 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from io import RawIOBase
-from pathlib import Path
 from typing import BinaryIO, cast
 
 import httpx
 
 from buffer_service.commands.exits import TRY_AGAIN, UNUSABLE_INPUT, WRONG_USE
+from buffer_service.commands.output import target
 from buffer_service.contract.names import TOKEN_VARIABLE
 from buffer_service.errors import UnusableBackupError
-from buffer_service.index.files import sync_folder
 from buffer_service.storage.backup import BackupManifest, read_backup
 
 _TIMEOUT_S = 60.0
@@ -33,8 +32,8 @@ def run(given: argparse.Namespace) -> int:
                 answer.read()
                 sys.stderr.write(f"xbuf backup: {given.url} answers {answer.status_code}: {answer.text}\n")
                 return TRY_AGAIN if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR else WRONG_USE
-            with _target(given.file) as target:
-                manifest = _copy(answer, target)
+            with target(given.file) as file:
+                manifest = _copy(answer, file)
     except UnusableBackupError as error:
         sys.stderr.write(f"xbuf backup: {error}\n")
         return UNUSABLE_INPUT
@@ -53,27 +52,6 @@ def _fetched(url: str, token: str | None) -> Iterator[httpx.Response]:
         client.stream("POST", f"{url.rstrip('/')}/v1/admin/backup", headers=headers) as answer,
     ):
         yield answer
-
-
-@contextmanager
-def _target(name: str) -> Iterator[BinaryIO]:
-    """Open what is written to; a file gets its name when the block ends well, and is durable then."""
-    if name == "-":
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    path = Path(name)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        beside.rename(path)
-        sync_folder(path.parent)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
 
 
 def _copy(answer: httpx.Response, target: BinaryIO) -> BackupManifest:

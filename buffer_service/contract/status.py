@@ -24,6 +24,10 @@ class StoreHealth(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     """Why writes are refused; empty while they are taken."""
     size_bytes: int
+    volume_size_bytes: int = 0
+    """Size of the file system that the store is on; 0 where it is not known."""
+    volume_free_bytes: int = 0
+    """What of it the store may still take."""
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +71,10 @@ class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Why the index is of this type."""
     index_parameters: dict[str, int] = {}
     """What was found at build time, such as ``nprobe``, ``ef``, ``lists``."""
+    index_recall: float | None = None
+    """Recall@10 on held-out queries, as measured when the index was built; null where there is none."""
+    index_built_at: float | None = None
+    """Unix time in seconds at which it was built; null where there is none."""
     recall: float | None = None
     """Recall@10 of live searches, as far as they were checked; null while too few have been."""
     index_rows: int

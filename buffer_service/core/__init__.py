@@ -2,5 +2,6 @@
 
 from buffer_service.core.buffer import ExperienceBuffer
 from buffer_service.core.experience import Experience, StoredExperience
+from buffer_service.core.ranking import Rank
 
-__all__ = ["Experience", "ExperienceBuffer", "StoredExperience"]
+__all__ = ["Experience", "ExperienceBuffer", "Rank", "StoredExperience"]

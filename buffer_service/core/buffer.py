@@ -24,13 +24,16 @@ from buffer_service.core import reading
 from buffer_service.core.appending import AppendRequest
 from buffer_service.core.columns import Columns
 from buffer_service.core.conditions import Filter
+from buffer_service.core.drawing import Mode, WeightNorm
+from buffer_service.core.draws import Draws
 from buffer_service.core.experience import Experience, StoredExperience, prepare_experience
 from buffer_service.core.follower import Follower, Loader
 from buffer_service.core.plan import Appended, PriorityUpdate, UpdateStatus
+from buffer_service.core.ranking import Rank, Ranker
 from buffer_service.core.rebuilder import Exports, Rebuilder
 from buffer_service.core.recall import RecallCheck
 from buffer_service.core.retrievals import Retrievals
-from buffer_service.core.sampler import Drawn, Sampler
+from buffer_service.core.sampler import Drawn
 from buffer_service.core.searching import Searcher
 from buffer_service.core.serving import Coming, Serving
 from buffer_service.core.write import Write
@@ -45,7 +48,7 @@ from buffer_service.index.pointer_store import FolderPointer
 from buffer_service.index.view import Found
 from buffer_service.settings import Settings, load_settings
 from buffer_service.storage.adapters import open_store
-from buffer_service.storage.base import BackupSource, Shape, Store
+from buffer_service.storage.base import BackupSource, Moment, Shape, Store
 from buffer_service.storage.group import Group
 
 T = TypeVar("T")
@@ -58,7 +61,7 @@ class ExperienceBuffer:
         self.settings = settings
         self._clock = clock
         self.started_at = clock()
-        self._folder = folder
+        self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._indexes = folder / names.INDEXES_FOLDER
         self._indexes.mkdir(exist_ok=True)
@@ -73,10 +76,12 @@ class ExperienceBuffer:
             self.store = self._open_store()
         served, main, obstacle = loader.load_at_start(wanted, loading, self.store.table.header)
         self.serving = Serving(settings, self.store, served, main)
-        self.sampler = Sampler(settings.sampling, self.store.table, clock())
         self._retrievals = Retrievals()
+        columns = Columns(self.store)
+        self.draws = Draws(settings.sampling, self.store.table, columns, self._retrievals, clock)
         self.recall_check = RecallCheck(settings.index.recall_share)
-        self._searcher = Searcher(settings, self.serving, Columns(self.store), self._retrievals, self.recall_check)
+        ranker = Ranker(self.store.table, settings.embedding.metric, clock)
+        self._searcher = Searcher(settings, self.serving, columns, ranker, self._retrievals, self.recall_check)
         self.writer = Writer(
             self.store,
             settings,
@@ -123,7 +128,9 @@ class ExperienceBuffer:
         self.rebuilder.close()
         self.recall_check.close()
         self.follower.close()
+        self._retrievals.take_all_from_now()
         self.writer.close()
+        self.draws.close()
         self.store.close()
         self.engine.close()
 
@@ -140,8 +147,12 @@ class ExperienceBuffer:
     def append_to(
         self, future: Future[Appended] | asyncio.Future[Appended], experiences: Sequence[Experience]
     ) -> Write[Appended]:
-        """Return an append that is to be put to the writer, and answers this future. Raises InvalidRequestError."""
+        """Return an append that is to be put to the writer, and answers this future.
+
+        Raises InvalidRequestError, and RateLimitedError where appends are to wait for draws.
+        """
         self._check_rows(len(experiences), "experiences")
+        self.draws.limiter.require_room_for_append()
         request = AppendRequest([prepare_experience(experience, self.settings) for experience in experiences])
         return Write(lambda plan: plan.append(request), future, request)
 
@@ -191,38 +202,48 @@ class ExperienceBuffer:
         *,
         min_sequence: int = 0,
         wanted: Filter | None = None,
+        rank: Rank | None = None,
         effort: Effort = TUNED,
     ) -> Found:
         """Return the k nearest experiences to each of the (n, dimension) queries, at a sequence >= min_sequence.
 
-        With ``wanted`` only those that pass this filter, see ``core.conditions``. Raises InvalidRequestError and
-        SequenceTimeoutError.
+        With ``wanted`` only those that pass this filter, see ``core.conditions``. With ``rank`` the best k of more
+        candidates, as a ``core.ranking.Ranked``. Raises InvalidRequestError and SequenceTimeoutError.
         """
-        return self._searcher.search(queries, k, min_sequence, wanted, effort)
+        return self._searcher.search(queries, k, min_sequence, wanted, rank, effort)
 
-    def sample(self, size: int, *, beta: float | None = None, unique: bool = False) -> Drawn:
-        """Draw a batch by priority; empty from an empty buffer."""
+    def sample(
+        self,
+        size: int,
+        *,
+        beta: float | None = None,
+        unique: bool = False,
+        mode: Mode = "prioritised",
+        weight_norm: WeightNorm = "batch",
+        wanted: Filter | None = None,
+    ) -> Drawn:
+        """Draw a batch, with ``wanted`` of what passes this filter; empty where there is nothing to draw from.
+
+        Raises InvalidRequestError, and by the settings of the buffer TooFewExperiencesError and RateLimitedError.
+        """
         self._check_rows(size, "draws")
-        exponent = self.settings.sampling.beta if beta is None else beta
-        if not 0.0 <= exponent <= 4.0:  # noqa: PLR2004 - as in the settings
-            raise InvalidRequestError(f"beta is {exponent}; give 0 to 4")
-        drawn = self.sampler.draw(size, exponent, self._clock(), unique=unique)
-        self._retrievals.note(drawn.ids, searched=False)
-        return drawn
+        return self.draws.draw(size, beta, unique=unique, mode=mode, weight_norm=weight_norm, wanted=wanted)
 
     def get(self, experience: int) -> StoredExperience:
         """Return one experience with its vector; raises UnknownExperienceError, EvictedExperienceError."""
-        return reading.one(self.store, self.sampler, experience, self._clock())
+        return reading.one(self.store, self.settings.sampling, experience, self._clock())
 
     def get_many(self, ids: Sequence[int]) -> list[StoredExperience | None]:
         """Return experiences without vectors, None for those that have gone."""
-        return reading.many(self.store, self.sampler, ids, self._clock())
+        return reading.many(self.store, self.settings.sampling, ids, self._clock())
 
-    def page(self, cursor: int, limit: int) -> tuple[list[StoredExperience], int | None]:
+    def page(self, cursor: int, limit: int, *, vectors: bool = False) -> tuple[list[StoredExperience], int | None]:
         """Return up to ``limit`` experiences with ids from the cursor on, oldest first, and the next cursor."""
         self._check_rows(limit, "experiences")
         ids = self.store.table.ids_from(cursor, limit + 1)
         found = [item for item in self.get_many(ids[:limit]) if item is not None]
+        if vectors:
+            found = reading.with_vectors(self.store, found)
         return found, ids[limit] if len(ids) > limit else None
 
     def export(self) -> ExportManifest:
@@ -232,6 +253,10 @@ class ExperienceBuffer:
     def backup(self) -> BackupSource:
         """Return the store at one moment, which ``storage.backup.stream`` copies while reads and writes go on."""
         return self.writer.between_groups(self.store.backup).result()
+
+    def moment(self) -> Moment:
+        """Return what is live at one moment, which ``core.tabular.written`` puts into a file for analysis."""
+        return self.writer.between_groups(self.store.moment).result()
 
     def rollback(self, generation: int | None = None) -> Pointer:
         """Point to an earlier generation on disk, the newest before the one served unless one is named.
@@ -269,18 +294,18 @@ class ExperienceBuffer:
         embedding, persistence = self.settings.embedding, self.settings.persistence
         return open_store(
             persistence.backend,
-            self._folder / names.STORE_FOLDER,
+            self.folder / names.STORE_FOLDER,
             Shape(embedding.dimension, embedding.metric),
             persistence.map_size_bytes,
         )
 
     def _publish(self, group: Group, coming: Coming | None) -> None:
         slots = group.table.slots
-        with self.sampler.lock:
+        with self.draws.sampler.lock:
             changed = [slots[experience] for experience in group.dropped]
             group.publish()
             changed += [slots[experience] for experience in group.rows]
-            self.sampler.note(changed)
+            self.draws.sampler.note(changed)
         self.serving.apply(group, coming)
 
     def _check_rows(self, count: int, what: str) -> None:

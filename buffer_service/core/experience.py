@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from buffer_service.core.embedding import Given, to_float32
 from buffer_service.core.priority import initial_priority
@@ -86,8 +88,8 @@ class StoredExperience(msgspec.Struct, kw_only=True):
     """The static part, see core.priority."""
     weight: float
     """What it weighs in sampling now."""
-    vector: list[float] | None = None
-    """The vector it is found by; only where one experience is read."""
+    vector: npt.NDArray[np.float32] | None = None
+    """The vector it is found by; not always read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from buffer_service.core.columns import Columns
 from buffer_service.core.conditions import Filter, parse
 from buffer_service.core.embedding import prepare
+from buffer_service.core.ranking import Rank, Ranker
 from buffer_service.core.recall import RecallCheck
 from buffer_service.core.retrievals import Retrievals
 from buffer_service.core.serving import Serving
@@ -24,27 +25,43 @@ class Searcher:
     """Searches what is served. Any thread."""
 
     def __init__(
-        self, settings: Settings, serving: Serving, columns: Columns, retrievals: Retrievals, check: RecallCheck
+        self,
+        settings: Settings,
+        serving: Serving,
+        columns: Columns,
+        ranker: Ranker,
+        retrievals: Retrievals,
+        check: RecallCheck,
     ) -> None:
         self._settings = settings
         self._serving = serving
         self._columns = columns
+        self._ranker = ranker
         self._retrievals = retrievals
         self._check = check
 
     def search(
-        self, queries: npt.NDArray[np.float32], k: int, min_sequence: int, wanted: Filter | None, effort: Effort
+        self,
+        queries: npt.NDArray[np.float32],
+        k: int,
+        min_sequence: int,
+        wanted: Filter | None,
+        rank: Rank | None,
+        effort: Effort,
     ) -> Found:
         """See ``ExperienceBuffer.search``."""
         self._require_limits(queries, k, effort)
         queries = prepare(queries, self._settings.embedding, "a query")
         conditions = parse(wanted) if wanted else []
+        rows = k if rank is None else rank.candidates_for(k, self._settings.server.k_max)
         view = self._serving.wait_for(min_sequence, SEQUENCE_TIMEOUT_S)
         if conditions:
-            found = view.search_among(queries, k, self._columns.allowed(conditions), effort)
+            found = view.search_among(queries, rows, self._columns.allowed(conditions), effort)
         else:
-            found = view.search(queries, k, effort)
+            found = view.search(queries, rows, effort)
             self._check.offer(view, queries, found)
+        if rank is not None:
+            found = self._ranker.ranked(found, k, rank)
         self._retrievals.note(found.ids, searched=True)
         return found
 

@@ -62,6 +62,11 @@ class Engine:
             if requested == "gpu":
                 log.warning("FAISS runs on the CPU although the GPU was asked for: %s", error)
 
+    @property
+    def fell_back(self) -> bool:
+        """Whether the CPU searches although it was not asked for."""
+        return self.backend.active == "cpu" and self._requested != "cpu"
+
     def open(self, path: Path) -> Opened:
         """Open an index file by mmap, and copy it to the GPU where that is in use and has room."""
         index = Opened(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC))

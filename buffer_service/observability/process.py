@@ -1,4 +1,4 @@
-"""This process: its memory, the limit it runs under, and whose end it follows."""
+"""This process: its memory, the limit it runs under, the room on its disks, and whose end it follows."""
 
 from __future__ import annotations
 
@@ -7,9 +7,26 @@ import select
 import signal
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 _LIMIT_FILES = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _NO_LIMIT_BYTES = 1 << 60
+
+
+class Room(NamedTuple):
+    """How large a file system is, and what of it this process may still take."""
+
+    size_bytes: int
+    free_bytes: int
+
+
+def room_of(folder: Path) -> Room:
+    """Return the room on the file system of the folder; zeros where it cannot be told."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return Room(0, 0)
+    return Room(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
 
 
 def rss_bytes() -> int:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from buffer_service.errors import IncompatibleStoreError
 from buffer_service.storage.group import Group
-from buffer_service.storage.table import Table
+from buffer_service.storage.table import Image, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +73,22 @@ class BackupSource:
     """To be read one after the other, on one thread at a time; raises CorruptStoreError."""
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What a store holds at one sequence number, read while it goes on. Giving it up releases what it holds."""
+
+    shape: Shape
+    image: Image
+    records: Iterator[tuple[bytes, bytes]]
+    """Vector (little-endian float32) and payload of each row of the image, in its order; read while they are asked
+    for, on one thread at a time. Raises CorruptStoreError."""
+
+
 class Store(Protocol):
     """A durable store. ``open`` is a class-level factory of each adapter: it takes the writer lock and recovers.
 
-    ``commit``, ``live_bytes``, ``backup`` and ``close`` are called on the writer thread, ``payloads``, ``vectors`` and
-    ``size_bytes`` on any thread.
+    ``commit``, ``live_bytes``, ``backup``, ``moment`` and ``close`` are called on the writer thread, ``payloads``,
+    ``vectors`` and ``size_bytes`` on any thread.
     """
 
     @property
@@ -123,6 +134,10 @@ class Store(Protocol):
 
         Takes milliseconds; the copying is done by whoever reads the files.
         """
+        ...
+
+    def moment(self) -> Moment:
+        """Return what is live now, between two groups; takes as long as copying the table."""
         ...
 
     def close(self) -> None:

@@ -23,9 +23,9 @@ from buffer_service.errors import (
     StorageFullError,
     SupersededError,
 )
-from buffer_service.storage import file_backup
+from buffer_service.storage import file_backup, moments
 from buffer_service.storage.ballast import Ballast
-from buffer_service.storage.base import BackupSource, RecoveryReport, Shape
+from buffer_service.storage.base import BackupSource, Moment, RecoveryReport, Shape
 from buffer_service.storage.compaction import Compaction, Copy
 from buffer_service.storage.epoch import Epoch
 from buffer_service.storage.fs import FileSystem, RealFileSystem
@@ -33,7 +33,7 @@ from buffer_service.storage.group import Group
 from buffer_service.storage.lmdb_check import DATA_FILE
 from buffer_service.storage.lock import WriterLock
 from buffer_service.storage.log import segment_of
-from buffer_service.storage.log_format import Record, encode_record
+from buffer_service.storage.log_format import encode_record
 from buffer_service.storage.log_recovery import recover
 from buffer_service.storage.maintenance import Limits, Maintenance
 from buffer_service.storage.table import Table
@@ -125,8 +125,14 @@ class FileStore:
 
     def payloads(self, ids: Sequence[int]) -> list[bytes | None]:
         """See Store."""
-        records = [self._read(experience) for experience in ids]
-        return [None if record is None else record.payload for record in records]
+        table = self._table
+        slots = {experience: slot for experience in ids if (slot := table.slots.get(experience)) is not None}
+        places = table.place[list(slots.values())].tolist()
+        found: dict[int, bytes | None] = {}
+        for experience, (read, payload) in zip(slots, self._log.read_payloads(places), strict=True):
+            # Another id: it was moved or dropped since the look-up.
+            found[experience] = payload if read == experience else self._find(experience, self._read_payload)
+        return [found.get(experience) for experience in ids]
 
     def vectors(self, ids: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """See Store."""
@@ -139,14 +145,12 @@ class FileStore:
         found = np.zeros(len(ids), bool)
         read = self._log.read_vectors(places[order].tolist())
         for position, (experience, vector) in zip(positions[order].tolist(), read, strict=True):
-            if experience != wanted[position]:
-                record = self._read(wanted[position])  # it was moved or dropped since the look-up
-                if record is None:
-                    continue
-                vectors[position] = np.frombuffer(record.vector, "<f4")
-            else:
-                vectors[position] = np.frombuffer(vector, "<f4")
-            found[position] = True
+            current: bytes | None = vector
+            if experience != wanted[position]:  # it was moved or dropped since the look-up
+                current = self._find(wanted[position], self._read_vector)
+            if current is not None:
+                vectors[position] = np.frombuffer(current, "<f4")
+                found[position] = True
         return (ids, vectors) if found.all() else (ids[found], vectors[found])
 
     def live_bytes(self) -> int:
@@ -161,6 +165,10 @@ class FileStore:
         """See Store. Segments that are removed meanwhile take up disk space until they have been copied."""
         files = file_backup.files_of(self._system, self._folder, self._log, self._maintenance.snapshots)
         return BackupSource("file", self._shape, self._table.header.sequence, len(self._table), files)
+
+    def moment(self) -> Moment:
+        """See Store. Segments that are removed meanwhile take up disk space until it is given up."""
+        return moments.of_log(self._table, self._log.pinned(), self._shape)
 
     def close(self) -> None:
         """See Store."""
@@ -200,13 +208,21 @@ class FileStore:
         for experience in group.dropped:
             segments[segment_of(int(self._table.place[self._table.slots[experience]]))].live_count -= 1
 
-    def _read(self, experience: int) -> Record | None:
-        """Read the record of a live experience, wherever it is moved meanwhile."""
+    def _find(self, experience: int, read: Callable[[int], tuple[int, bytes]]) -> bytes | None:
+        """Read a part of the record of a live experience, wherever it is moved; ``read`` says whose it is."""
+        table = self._table
         for _ in range(_READ_ATTEMPTS):
-            slot = self._table.slots.get(experience)
+            slot = table.slots.get(experience)
             if slot is None:
                 return None
-            found = self._log.read(int(self._table.place[slot]))
-            if found is not None and found[1].id == experience:
-                return found[1]
+            found, part = read(int(table.place[slot]))
+            if found == experience:
+                return part
         raise CorruptStoreError(f"experience {experience} is not where the table says")
+
+    def _read_payload(self, place: int) -> tuple[int, bytes]:
+        found = self._log.read(place)
+        return (0, b"") if found is None else (found[1].id, found[1].payload)
+
+    def _read_vector(self, place: int) -> tuple[int, bytes]:
+        return next(self._log.read_vectors([place]))

@@ -28,9 +28,9 @@ from buffer_service.errors import (
     StorageFullError,
     SupersededError,
 )
-from buffer_service.storage import lmdb_backup, lmdb_load, lmdb_write
+from buffer_service.storage import lmdb_backup, lmdb_load, lmdb_write, moments
 from buffer_service.storage.ballast import Ballast
-from buffer_service.storage.base import BackupSource, RecoveryReport, Shape
+from buffer_service.storage.base import BackupSource, Moment, RecoveryReport, Shape
 from buffer_service.storage.epoch import Epoch
 from buffer_service.storage.fs import FULL_ERRNOS, RealFileSystem
 from buffer_service.storage.group import Group
@@ -148,6 +148,12 @@ class LmdbStore:
         """See Store. Until the last file is read, the pages freed meanwhile are not used again: the store grows."""
         with _reading(self._path):
             return lmdb_backup.source_of(self._environment, self._databases, self._read_lock, self._path)
+
+    def moment(self) -> Moment:
+        """See Store. Until it is given up, the pages freed meanwhile are not used again: the store grows."""
+        with _reading(self._path):
+            transaction = self._environment.begin(db=self._databases.records)
+        return moments.of_transaction(self._table, transaction, self._shape, self._path, self._read_lock)
 
     def close(self) -> None:
         """See Store."""

@@ -144,6 +144,21 @@ def decode_record(data: bytes) -> Record | None:
     return Record(experience, vector[1], payload)
 
 
+def read_payload(data: bytes) -> tuple[int, bytes] | None:
+    """Return id and payload of the record that ``data`` starts with; None when the payload is cut off or damaged.
+
+    Header and vector are not verified: the payload's checksum goes on from theirs as it is written in the header.
+    """
+    if len(data) < RECORD_HEADER_BYTES:
+        return None
+    vector_crc, payload_crc, experience, vector_bytes, payload_bytes = _RECORD.unpack_from(data)
+    start = RECORD_HEADER_BYTES + vector_bytes
+    payload = data[start : start + payload_bytes]
+    if len(payload) != payload_bytes or google_crc32c.extend(vector_crc, payload) != payload_crc:
+        return None
+    return experience, payload
+
+
 def read_vector(data: bytes, at: int, vector_bytes: int) -> tuple[int, bytes] | None:
     """Return id and vector of the record at ``at``; None when the checksum or the vector's size does not hold."""
     end = at + RECORD_HEADER_BYTES + vector_bytes

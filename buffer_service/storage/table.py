@@ -8,7 +8,7 @@ of one row checks ``ids[slot]`` again afterwards, or holds the buffer's lock.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -198,6 +198,10 @@ class Table:
             successes=int(self.successes[slot]),
             place=int(self.place[slot]),
         )
+
+    def client_ids_at(self, slots: Iterable[int]) -> list[str | None]:
+        """Return the client_ids of the rows in these slots."""
+        return [self._names[slot][0] for slot in slots]
 
     def rows(self) -> Iterator[Row]:
         """Yield copies of all live rows in order of id."""

@@ -31,13 +31,13 @@ def verify(folder: Path) -> list[str]:
     """Return a sentence for each problem, none for a sound store; raises StoreLockedError while it is open."""
     if not folder.is_dir():
         return [f"{folder} is not a folder"]
-    with _locked(folder):
+    with locked(folder):
         return [*damaged_snapshots(folder).values(), *problems_beside_snapshots(folder)]
 
 
 def damaged_snapshots(folder: Path) -> dict[Path, str]:
     """Return what is wrong with each damaged snapshot of a file store; the caller holds the writer lock."""
-    system = _Unchanged()
+    system = Unchanged()
     damaged: dict[Path, str] = {}
     for sequence in snapshot_sequences(system.names(folder)):
         path = folder / snapshot_name(sequence)
@@ -54,7 +54,8 @@ def problems_beside_snapshots(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the writer lock, where the folder can be written at all; raises StoreLockedError."""
     try:
         lock = WriterLock.acquire(folder)
     except OSError as error:
@@ -69,7 +70,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _problems_of_files(folder: Path) -> Iterator[str]:
-    system = _Unchanged()
+    system = Unchanged()
     names = system.names(folder)
     numbers = segment_numbers(names)
     if not numbers:
@@ -145,7 +146,7 @@ class _UnchangedFile:
         return 0 if self._file is None else self._file.size()
 
 
-class _Unchanged(RealFileSystem):
+class Unchanged(RealFileSystem):
     """The real files, and nothing happens to them."""
 
     def create(self, path: Path) -> File:  # noqa: ARG002 - a file that takes everything needs no path

@@ -50,12 +50,14 @@ def _ids(answer: httpx.Response, k: int) -> list[list[int]]:
 
 
 def test_the_status_says_which_index_and_why(http: httpx.Client) -> None:
-    """Type, reason, what was tuned."""
+    """Type, reason, what was tuned, how good it was when it was built, and when that was."""
     status = http.get("/v1/status").json()
 
     assert status["index_type"] == "ivf"
     assert status["index_reason"] == "asked for by index.type"
     assert {"nprobe", "lists", "refine"} <= set(status["index_parameters"])
+    assert status["index_recall"] >= 0.95
+    assert status["index_built_at"] > status["started_at"]
 
 
 def test_effort_can_be_given_by_request_up_to_a_limit(http: httpx.Client) -> None:
@@ -128,6 +130,20 @@ def test_too_many_searches_at_once_are_told_when_to_come_back(tmp_path: Path) ->
     refused = [answer for answer in answers if answer.status_code == 503]
     assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)
     assert {answer.json()["code"] for answer in refused} == {"overloaded"}
+
+
+def test_the_metrics_say_how_large_batches_are(http: httpx.Client) -> None:
+    """Batches and the queries in them are counted apart; two queries of one request are of one batch."""
+
+    def counted() -> tuple[float, float]:
+        lines = http.get("/metrics").text.splitlines()
+        values = {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if "#" not in line)}
+        return values["xbuf_search_batches_total"], values["xbuf_search_batched_queries_total"]
+
+    batches, queries = counted()
+    http.post("/v1/search?k=3", content=unit_vectors(2, 8, seed=5).tobytes(), headers=OCTETS).raise_for_status()
+
+    assert counted() == (batches + 1, queries + 2)
 
 
 async def test_a_search_whose_caller_has_gone_is_given_up() -> None:

@@ -1,0 +1,90 @@
+"""Experiences read many at once are what they are one by one, in the order asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from buffer_service.core import Experience, ExperienceBuffer
+from buffer_service.core.plan import PriorityUpdate
+from buffer_service.settings import EmbeddingSettings, PersistenceSettings, RebuildSettings, SamplingSettings, Settings
+from buffer_service.storage.table import Row
+from tests.helpers.vectors import unit_vectors
+
+ROWS = 12
+REMOVED = 4
+NOW_S = 1_000_000.0
+
+
+@pytest.fixture(params=["file", "lmdb"])
+def buffer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ExperienceBuffer]:
+    """Experiences of which no two are alike, and one that was removed."""
+    clock = iter(range(int(NOW_S), int(NOW_S) + 1_000_000, 3600))
+    chosen = Settings(
+        embedding=EmbeddingSettings(dimension=4),
+        persistence=PersistenceSettings(backend=request.param),
+        rebuild=RebuildSettings(mode="off"),
+        sampling=SamplingSettings(alpha=0.6),
+    )
+    with ExperienceBuffer(tmp_path, chosen, lambda: float(next(clock))) as opened:
+        for number, row in enumerate(unit_vectors(ROWS, 4)):
+            named = f"client-{number}" if number % 2 else None
+            content = {"question": f"question {number}"} if number % 3 else {"metadata": {"number": number}}
+            opened.append([Experience(confidence=number / ROWS, visual=row.tobytes(), client_id=named, **content)])
+        opened.update_priorities([PriorityUpdate(2, 5.0), PriorityUpdate(7, 0.0)])
+        opened.report_outcomes([(2, True), (2, False), (9, True)])
+        opened.remove(REMOVED)
+        yield opened
+
+
+def test_many_at_once_are_what_the_table_and_the_store_have(buffer: ExperienceBuffer) -> None:
+    """In the order asked for, an id as often as it is named, None for what has gone or never was."""
+    ids = [9, 2, REMOVED, 2, 7, 1, ROWS, ROWS + 1]
+
+    found = buffer.get_many(ids)
+
+    assert [None if item is None else item.id for item in found] == [9, 2, None, 2, 7, 1, ROWS, None]
+    for item in found:
+        if item is None:
+            continue
+        number, row = item.id - 1, buffer.store.table.row(item.id)
+        assert row is not None
+        assert item.confidence == number / ROWS
+        assert item.question == (f"question {number}" if number % 3 else None)
+        assert item.metadata == (None if number % 3 else {"number": number})
+        assert item.vector is None
+        assert _cells(row) == {name: getattr(item, name) for name in _cells(row)}
+
+
+def test_the_weight_is_that_of_the_moment_of_reading(buffer: ExperienceBuffer) -> None:
+    """Each reading is an hour later, and age counts."""
+    earlier, later = buffer.get_many([2, 9]), buffer.get_many([2, 9])
+
+    for before, after in zip(earlier, later, strict=True):
+        assert before is not None
+        assert after is not None
+        assert after.weight > before.weight
+
+
+def test_nothing_is_read_of_an_empty_buffer(tmp_path: Path) -> None:
+    """Nor does it fail."""
+    chosen = Settings(embedding=EmbeddingSettings(dimension=4), rebuild=RebuildSettings(mode="off"))
+    with ExperienceBuffer(tmp_path, chosen) as buffer:
+        assert buffer.get_many([1, 2]) == [None, None]
+
+
+def _cells(row: Row) -> dict[str, object]:
+    """Return what a row of the table says of an experience, by the names of the experience's fields."""
+    cells = asdict(row)
+    renamed = {
+        "sequence": "version",
+        "retrieval_count": "search_retrievals",
+        "sample_count": "sample_retrievals",
+        "outcome_count": "outcomes",
+        "success_count": "successes",
+    }
+    same = ("id", "created_at", "priority", "client_id")
+    return {name: cells[name] for name in same} | {name: cells[column] for name, column in renamed.items()}
