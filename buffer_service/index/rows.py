@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,12 +45,17 @@ class Rows:
         return result
 
     def write(self, path: Path) -> Vectors:
-        """Write all vectors to a file of numpy's format, a block at a time, and return them, mapped."""
+        """Write all vectors to a file of numpy's format, a block at a time, and return them, mapped.
+
+        Each block goes to disk before the next: a log on the same disk would have to wait for all of them together.
+        """
         header = {"descr": "<f4", "fortran_order": False, "shape": (self.count, self.dimension)}
         with path.open("wb") as file:
             # Not through a map: on a full disk that ends the process.
             np.lib.format.write_array_header_1_0(file, header)
             for block in self.blocks():
                 file.write(block.data)
+                file.flush()
+                os.fdatasync(file.fileno())
         vectors: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
         return vectors
