@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, BinaryIO, Self, TypeVar
 
 import httpx
 import numpy.typing as npt
 
 from buffer_client import calls
 from buffer_client.calls import Encoded
-from buffer_client.endpoint import Endpoint, as_list, each, failure_of, response_of
+from buffer_client.endpoint import Endpoint, as_list, begin_again, each, failure_of, response_of, whole_file
 from buffer_client.errors import ClientError
 from buffer_client.models import (
     AppendResult,
     Experience,
     ExperiencePage,
+    ExportFormat,
     ExportResult,
+    Include,
+    Mode,
+    Rank,
     SampleBatch,
     SearchResult,
     StoredExperience,
     UpdateStatus,
     Vector,
+    WeightNorm,
 )
 from buffer_client.retry import Answer, RetryPolicy, Send, Step
 from buffer_client.stream import CHUNK_BYTES, CHUNK_ROWS, AppendStream
-from buffer_client.wire import Call
+from buffer_client.wire import Call, Response
 from buffer_service.contract.pointer import Pointer
 from buffer_service.contract.status import ServiceStatus
 
@@ -117,13 +124,15 @@ class AsyncBufferClient:
         text: Vector | None = None,
         k: int = 10,
         filter: Mapping[str, Any] | None = None,  # noqa: A002 - the contract's name
-        include_experience: bool = False,
+        rank: Rank | None = None,
+        include: Include = (),
         min_sequence: int | None = None,
     ) -> SearchResult:
         """Find the ``k`` nearest to each row of ``vectors``, or to one query of ``visual`` and ``text`` fused.
 
         Sees at least all that this client was acknowledged, or what ``min_sequence`` says (0 asks for nothing).
-        ``filter`` names metadata that must be equal, or be one of a list.
+        ``filter`` says what values of an experience must be, as docs/http.md describes; ``rank`` orders the nearest
+        by what has helped and is fresh, too.
         """
         call = calls.search(
             vectors,
@@ -131,7 +140,8 @@ class AsyncBufferClient:
             text=text,
             k=k,
             where=filter,
-            include_experience=include_experience,
+            rank=rank,
+            include=include,
             min_sequence=self._endpoint.min_sequence(min_sequence),
         )
         return await self._run(call)
@@ -144,27 +154,43 @@ class AsyncBufferClient:
         """Remove one experience, durably; raises UnknownExperienceError or EvictedExperienceError."""
         self._endpoint.acknowledge(await self._run(calls.remove(experience)))
 
-    async def page(self, cursor: int = 0, limit: int = 100) -> ExperiencePage:
+    async def page(self, cursor: int = 0, limit: int = 100, include: Include = ()) -> ExperiencePage:
         """Return up to ``limit`` experiences in FIFO order, those with ids from ``cursor`` on."""
-        return await self._run(calls.page(cursor, limit))
+        return await self._run(calls.page(cursor, limit, include))
 
-    async def experiences(self, cursor: int = 0, limit: int = 100) -> AsyncIterator[StoredExperience]:
+    async def experiences(
+        self, cursor: int = 0, limit: int = 100, include: Include = ()
+    ) -> AsyncIterator[StoredExperience]:
         """Walk through the experiences with ids from ``cursor`` on in FIFO order, ``limit`` to a request.
 
         What is appended during the walk is met at its end.
         """
         following: int | None = cursor
         while following is not None:
-            page = await self.page(following, limit)
+            page = await self.page(following, limit, include)
             for experience in page.experiences:
                 yield experience
             following = page.next_cursor
 
     async def sample(
-        self, size: int, *, beta: float | None = None, unique: bool = False, include_experience: bool = False
+        self,
+        size: int,
+        *,
+        beta: float | None = None,
+        unique: bool = False,
+        mode: Mode | None = None,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the contract's name
+        weight_norm: WeightNorm | None = None,
+        include: Include = (),
     ) -> SampleBatch:
-        """Draw ``size`` experiences by priority; ``beta`` is the exponent of the importance weights."""
-        return await self._run(calls.sample(size, beta=beta, unique=unique, include_experience=include_experience))
+        """Draw ``size`` experiences, by priority unless ``mode`` says otherwise, of those that pass ``filter``.
+
+        ``beta`` is the exponent of the importance weights, ``weight_norm`` what they are divided by.
+        """
+        call = calls.sample(
+            size, beta=beta, unique=unique, mode=mode, where=filter, weight_norm=weight_norm, include=include
+        )
+        return await self._run(call)
 
     async def update_priorities(
         self, ids: npt.ArrayLike, priorities: npt.ArrayLike, sequences: npt.ArrayLike | None = None
@@ -185,9 +211,17 @@ class AsyncBufferClient:
         """Return the state of the service."""
         return await self._run(calls.status())
 
-    async def export(self) -> ExportResult:
+    async def export(self, path: Path | str, format: ExportFormat = "parquet") -> int:  # noqa: A002 - the contract's name
+        """Write all that is live at one sequence number, which is returned, into a file for pandas, Polars or DuckDB.
+
+        The file gets its name when it is whole. Raises NotInstalledError where the service lacks pyarrow, OSError.
+        """
+        with whole_file(Path(path)) as file:
+            return await self._run(calls.export(format), partial(self._download, file))
+
+    async def write_export(self) -> ExportResult:
         """Write what changed since the last export for the next rebuild; needs the scope admin."""
-        return await self._run(calls.export())
+        return await self._run(calls.write_export())
 
     async def rollback(self, generation: int | None = None) -> Pointer:
         """Point back to an older generation that is still kept, by default the one before; needs the scope admin.
@@ -196,7 +230,7 @@ class AsyncBufferClient:
         """
         return await self._run(calls.rollback(generation))
 
-    async def _run(self, call: Call[T]) -> T:
+    async def _run(self, call: Call[T], perform: Callable[[Send], Awaitable[Answer]] | None = None) -> T:
         steps = self._endpoint.steps(call)
         answer: Answer = None
         while True:
@@ -205,13 +239,28 @@ class AsyncBufferClient:
             except StopIteration as done:
                 result: T = done.value
                 return result
-            answer = await self._perform(step)
+            answer = await self._perform(step, perform or self._exchange)
 
-    async def _perform(self, step: Step) -> Answer:
+    async def _perform(self, step: Step, perform: Callable[[Send], Awaitable[Answer]]) -> Answer:
         if not isinstance(step, Send):
             await asyncio.sleep(step.seconds)
             return None
         try:
-            return response_of(await self._http.send(self._endpoint.request(step)))
+            return await perform(step)
         except httpx.TransportError as error:
             return failure_of(error)
+
+    async def _exchange(self, step: Send) -> Answer:
+        return response_of(await self._http.send(self._endpoint.request(step)))
+
+    async def _download(self, file: BinaryIO, step: Send) -> Answer:
+        """Write the body of a good answer into the file, from its beginning; on a thread, for a disk may be slow."""
+        response = await self._http.send(self._endpoint.request(step), stream=True)
+        async with aclosing(response):
+            if response.is_success:
+                begin_again(file)
+                async for part in response.aiter_bytes():
+                    await asyncio.to_thread(file.write, part)
+                return Response(response.status_code, dict(response.headers), b"")
+            await response.aread()
+            return response_of(response)

@@ -15,11 +15,14 @@ from buffer_client.models import (
     ExperiencePage,
     ExportResult,
     Ids,
+    Include,
+    RankParts,
     SampleBatch,
     Scores,
     SearchResult,
     StoredExperience,
     UpdateStatus,
+    Vectors,
 )
 from buffer_client.wire import Response, decode
 from buffer_service.contract.pointer import Pointer
@@ -40,10 +43,18 @@ class _Removed(msgspec.Struct):
     sequence: int
 
 
+class _Parts(msgspec.Struct):
+    similarity: float
+    success: float
+    freshness: float
+
+
 class _Hit(msgspec.Struct):
     id: int
     score: float
     experience: StoredExperience | None = None
+    vector: Vectors | None = None
+    parts: _Parts | None = None
 
 
 class _Found(msgspec.Struct):
@@ -58,11 +69,13 @@ class _Item(msgspec.Struct):
     weight: float
     sequence: int
     experience: StoredExperience | None = None
+    vector: Vectors | None = None
 
 
 class _Drawn(msgspec.Struct):
     items: list[_Item]
     table_size: int
+    weight_norm: str = "batch"
 
 
 class _Page(msgspec.Struct):
@@ -86,23 +99,60 @@ def append(response: Response, *, count: int) -> AppendResult:
     return AppendResult(np.array(answer.ids, dtype=np.int64), answer.sequence)
 
 
-def search(response: Response, *, count: int, k: int, include_experience: bool) -> SearchResult:
+def search(response: Response, *, count: int, k: int, include: Include = (), ranked: bool = False) -> SearchResult:
     """Read the answer to ``count`` queries.
 
-    A neighbour that left the buffer while the answer was made comes without its experience; where that was asked for,
-    it is left out.
+    A neighbour that left the buffer while the answer was made comes without its experience or vector; where that was
+    asked for, it is left out.
     """
     answer = decode(response, _Found)
     _expect(response, len(answer.results) == count, f"{len(answer.results)} results for {count} queries")
+    results = [[hit for hit in found if _is_whole(hit, include)] for found in answer.results]
     ids, scores = empty_result(count, k)
-    experiences: list[list[StoredExperience]] = []
-    for row, found in enumerate(answer.results):
-        hits = [hit for hit in found if hit.experience is not None] if include_experience else found
+    for row, hits in enumerate(results):
         _expect(response, len(hits) <= k, f"{len(hits)} neighbours, at most {k} were asked for")
         ids[row, : len(hits)] = [hit.id for hit in hits]
         scores[row, : len(hits)] = [hit.score for hit in hits]
-        experiences.append([hit.experience for hit in hits if hit.experience is not None])
-    return SearchResult(ids, scores, answer.sequence, answer.generation, experiences if include_experience else None)
+    experiences = [[hit.experience for hit in hits if hit.experience is not None] for hits in results]
+    return SearchResult(
+        ids,
+        scores,
+        answer.sequence,
+        answer.generation,
+        experiences if "experience" in include else None,
+        _hit_vectors(response, results, k) if "vector" in include else None,
+        _parts(response, results, k) if ranked else None,
+    )
+
+
+def _is_whole(item: _Hit | _Item, include: Include) -> bool:
+    """Return whether it has what was asked for."""
+    lacks_experience = "experience" in include and item.experience is None
+    return not lacks_experience and not ("vector" in include and item.vector is None)
+
+
+def _hit_vectors(response: Response, results: list[list[_Hit]], k: int) -> Vectors:
+    rows = _matrix(response, [hit.vector for hits in results for hit in hits if hit.vector is not None])
+    vectors = np.full((len(results), k, rows.shape[1]), np.nan, np.float32)
+    there = np.arange(k) < np.array([len(hits) for hits in results])[:, None]
+    vectors[there] = rows
+    return vectors
+
+
+def _matrix(response: Response, rows: list[Vectors]) -> Vectors:
+    """Return the rows as one matrix, (0, 0) for none."""
+    _expect(response, len({len(row) for row in rows}) <= 1, "vectors of different lengths")
+    return np.stack(rows) if rows else np.zeros((0, 0), np.float32)
+
+
+def _parts(response: Response, results: list[list[_Hit]], k: int) -> RankParts:
+    parts = np.full((3, len(results), k), np.nan)
+    for row, hits in enumerate(results):
+        for place, hit in enumerate(hits):
+            if hit.parts is None:
+                raise ProtocolError(Problem(status=response.status, detail="the answer lacks the parts of its scores"))
+            parts[:, row, place] = hit.parts.similarity, hit.parts.success, hit.parts.freshness
+    return RankParts(*parts)
 
 
 def search_raw(response: Response, *, count: int, k: int) -> SearchResult:
@@ -137,17 +187,23 @@ def page(response: Response) -> ExperiencePage:
     return ExperiencePage(answer.experiences, answer.next_cursor)
 
 
-def sample(response: Response, *, include_experience: bool) -> SampleBatch:
-    """Read a draw; as in searches, what left meanwhile is left out where experiences were asked for."""
+def sample(response: Response, *, include: Include = ()) -> SampleBatch:
+    """Read a draw; as in searches, what left meanwhile is left out where its content was asked for."""
     answer = decode(response, _Drawn)
-    items = [item for item in answer.items if item.experience is not None] if include_experience else answer.items
+    items = [item for item in answer.items if _is_whole(item, include)]
     return SampleBatch(
         ids=np.array([item.id for item in items], dtype=np.int64),
         probabilities=_floats([item.probability for item in items]),
         weights=_floats([item.weight for item in items]),
         sequences=np.array([item.sequence for item in items], dtype=np.int64),
         table_size=answer.table_size,
-        experiences=[item.experience for item in items if item.experience is not None] if include_experience else None,
+        experiences=[item.experience for item in items if item.experience is not None]
+        if "experience" in include
+        else None,
+        vectors=_matrix(response, [item.vector for item in items if item.vector is not None])
+        if "vector" in include
+        else None,
+        weight_norm=answer.weight_norm,
     )
 
 
@@ -163,7 +219,12 @@ def status(response: Response) -> ServiceStatus:
     return decode(response, ServiceStatus)
 
 
-def export(response: Response) -> ExportResult:
+def exported(response: Response) -> int:
+    """Read what sequence number an export is of; its content has been streamed."""
+    return _header(response, "x-sequence")
+
+
+def written_export(response: Response) -> ExportResult:
     """Read how far an export goes."""
     return decode(response, ExportResult)
 

@@ -7,7 +7,7 @@ Searches that want only ids and scores travel as raw float32. All other bodies a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -21,16 +21,23 @@ from buffer_client.models import (
     AppendResult,
     Experience,
     ExperiencePage,
+    ExportFormat,
     ExportResult,
+    Include,
+    Mode,
+    Rank,
     SampleBatch,
     SearchResult,
     StoredExperience,
     UpdateStatus,
     Vector,
+    WeightNorm,
 )
 from buffer_client.wire import OCTETS, Call, Repeat, Request, matrix, post, vector
 from buffer_service.contract.pointer import Pointer
 from buffer_service.contract.status import ServiceStatus
+
+_encode = msgspec.msgpack.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +50,7 @@ class Encoded:
 
 def encode(item: Experience) -> Encoded:
     """Encode one experience; raises ValueError for a vector of another shape, TypeError for what has no encoding."""
-    return Encoded(item, msgspec.msgpack.encode(_fields(item)))
+    return Encoded(item, _encode(_fields(item)))
 
 
 def append(encoded: Sequence[Encoded]) -> Call[AppendResult]:
@@ -53,20 +60,23 @@ def append(encoded: Sequence[Encoded]) -> Call[AppendResult]:
 
 
 def _fields(item: Experience) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "client_id": item.client_id,
-        "confidence": float(item.confidence),
-        "visual": None if item.visual is None else vector(item.visual).tobytes(),
-        "text": None if item.text is None else vector(item.text).tobytes(),
-        "question": item.question,
-        "answer": item.answer,
-        "image_uri": item.image_uri,
-        "trajectory": None if item.trajectory is None else list(item.trajectory),
-        "rewards": None if item.rewards is None else [float(value) for value in item.rewards],
-        "reward": None if item.reward is None else float(item.reward),
-        "metadata": None if item.metadata is None else dict(item.metadata),
-    }
-    return {name: value for name, value in fields.items() if value is not None}
+    fields: dict[str, Any] = {"client_id": item.client_id, "confidence": float(item.confidence)}
+    for name in ("question", "answer", "image_uri"):
+        if (text := getattr(item, name)) is not None:
+            fields[name] = text
+    if item.visual is not None:
+        fields["visual"] = vector(item.visual).tobytes()
+    if item.text is not None:
+        fields["text"] = vector(item.text).tobytes()
+    if item.trajectory is not None:
+        fields["trajectory"] = list(item.trajectory)
+    if item.rewards is not None:
+        fields["rewards"] = [float(value) for value in item.rewards]
+    if item.reward is not None:
+        fields["reward"] = float(item.reward)
+    if item.metadata is not None:
+        fields["metadata"] = dict(item.metadata)
+    return fields
 
 
 def search(
@@ -76,31 +86,34 @@ def search(
     text: Vector | None,
     k: int,
     where: Mapping[str, Any] | None,
-    include_experience: bool,
+    rank: Rank | None,
+    include: Include,
     min_sequence: int,
 ) -> Call[SearchResult]:
     """POST /v1/search; raises ValueError unless either ``vectors`` or a modality is given."""
     if (vectors is None) == (visual is None and text is None):
         raise ValueError("a search needs either vectors, or visual, text or both")
-    if vectors is not None and where is None and not include_experience:
+    if vectors is not None and where is None and rank is None and not include:
         return _search_raw(matrix(vectors), k, min_sequence)
     fields: dict[str, Any] = {"k": k}
     count = 1
     if vectors is not None:
         rows = matrix(vectors)
         count = len(rows)
-        fields["vectors"] = rows.tolist()
+        fields["vectors"] = [row.tobytes() for row in rows]
     if visual is not None:
         fields["visual"] = vector(visual).tobytes()
     if text is not None:
         fields["text"] = vector(text).tobytes()
     if where is not None:
         fields["filter"] = dict(where)
-    if include_experience:
-        fields["include"] = ["experience"]
+    if rank is not None:
+        fields["rank"] = {name: value for name, value in asdict(rank).items() if value is not None}
+    if include:
+        fields["include"] = sorted(include)
     if min_sequence:
         fields["min_sequence"] = min_sequence
-    parse = partial(answers.search, count=count, k=k, include_experience=include_experience)
+    parse = partial(answers.search, count=count, k=k, include=frozenset(include), ranked=rank is not None)
     return Call(post("/v1/search", fields), Repeat.READ, parse)
 
 
@@ -122,20 +135,33 @@ def remove(experience: int) -> Call[int]:
     return Call(Request("DELETE", f"/v1/experiences/{experience:d}"), Repeat.ONCE, answers.removed)
 
 
-def page(cursor: int, limit: int) -> Call[ExperiencePage]:
+def page(cursor: int, limit: int, include: Include) -> Call[ExperiencePage]:
     """GET /v1/experiences."""
     query = {"cursor": str(cursor), "limit": str(limit)}
+    if "vector" in include:
+        query["include"] = "vector"
     return Call(Request("GET", "/v1/experiences", query=query), Repeat.READ, answers.page)
 
 
-def sample(size: int, *, beta: float | None, unique: bool, include_experience: bool) -> Call[SampleBatch]:
-    """POST /v1/sample."""
+def sample(
+    size: int,
+    *,
+    beta: float | None,
+    unique: bool,
+    mode: Mode | None,
+    where: Mapping[str, Any] | None,
+    weight_norm: WeightNorm | None,
+    include: Include,
+) -> Call[SampleBatch]:
+    """POST /v1/sample; what is None is left to the service."""
     fields: dict[str, Any] = {"size": size, "unique": unique}
-    if beta is not None:
-        fields["beta"] = beta
-    if include_experience:
-        fields["include"] = ["experience"]
-    parse = partial(answers.sample, include_experience=include_experience)
+    choices = {"beta": beta, "mode": mode, "weight_norm": weight_norm}
+    fields |= {name: value for name, value in choices.items() if value is not None}
+    if where is not None:
+        fields["filter"] = dict(where)
+    if include:
+        fields["include"] = sorted(include)
+    parse = partial(answers.sample, include=frozenset(include))
     return Call(post("/v1/sample", fields), Repeat.READ, parse)
 
 
@@ -170,9 +196,14 @@ def status() -> Call[ServiceStatus]:
     return Call(Request("GET", "/v1/status"), Repeat.READ, answers.status)
 
 
-def export() -> Call[ExportResult]:
+def export(kind: ExportFormat) -> Call[int]:
+    """GET /v1/export, whose body is streamed; the result is the sequence number that it is of."""
+    return Call(Request("GET", "/v1/export", query={"format": kind}), Repeat.READ, answers.exported)
+
+
+def write_export() -> Call[ExportResult]:
     """POST /v1/admin/export. A repetition finds nothing new to write."""
-    return Call(Request("POST", "/v1/admin/export"), Repeat.IDEMPOTENT, answers.export)
+    return Call(Request("POST", "/v1/admin/export"), Repeat.IDEMPOTENT, answers.written_export)
 
 
 def rollback(generation: int | None) -> Call[Pointer]:

@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, BinaryIO, Self, TypeVar
 
 import httpx
 import numpy.typing as npt
 
 from buffer_client import calls
 from buffer_client.calls import Encoded
-from buffer_client.endpoint import Endpoint, as_list, failure_of, response_of
+from buffer_client.endpoint import Endpoint, as_list, begin_again, failure_of, response_of, whole_file
 from buffer_client.errors import ClientError
 from buffer_client.models import (
     AppendResult,
     Experience,
     ExperiencePage,
+    ExportFormat,
     ExportResult,
+    Include,
+    Mode,
+    Rank,
     SampleBatch,
     SearchResult,
     StoredExperience,
     UpdateStatus,
     Vector,
+    WeightNorm,
 )
 from buffer_client.retry import Answer, RetryPolicy, Send, Step
 from buffer_client.stream import CHUNK_BYTES, CHUNK_ROWS, AppendStream
-from buffer_client.wire import Call
+from buffer_client.wire import Call, Response
 from buffer_service.contract.pointer import Pointer
 from buffer_service.contract.status import ServiceStatus
 
@@ -115,13 +123,15 @@ class BufferClient:
         text: Vector | None = None,
         k: int = 10,
         filter: Mapping[str, Any] | None = None,  # noqa: A002 - the contract's name
-        include_experience: bool = False,
+        rank: Rank | None = None,
+        include: Include = (),
         min_sequence: int | None = None,
     ) -> SearchResult:
         """Find the ``k`` nearest to each row of ``vectors``, or to one query of ``visual`` and ``text`` fused.
 
         Sees at least all that this client was acknowledged, or what ``min_sequence`` says (0 asks for nothing).
-        ``filter`` names metadata that must be equal, or be one of a list.
+        ``filter`` says what values of an experience must be, as docs/http.md describes; ``rank`` orders the nearest
+        by what has helped and is fresh, too.
         """
         call = calls.search(
             vectors,
@@ -129,7 +139,8 @@ class BufferClient:
             text=text,
             k=k,
             where=filter,
-            include_experience=include_experience,
+            rank=rank,
+            include=include,
             min_sequence=self._endpoint.min_sequence(min_sequence),
         )
         return self._run(call)
@@ -142,26 +153,40 @@ class BufferClient:
         """Remove one experience, durably; raises UnknownExperienceError or EvictedExperienceError."""
         self._endpoint.acknowledge(self._run(calls.remove(experience)))
 
-    def page(self, cursor: int = 0, limit: int = 100) -> ExperiencePage:
+    def page(self, cursor: int = 0, limit: int = 100, include: Include = ()) -> ExperiencePage:
         """Return up to ``limit`` experiences in FIFO order, those with ids from ``cursor`` on."""
-        return self._run(calls.page(cursor, limit))
+        return self._run(calls.page(cursor, limit, include))
 
-    def experiences(self, cursor: int = 0, limit: int = 100) -> Iterator[StoredExperience]:
+    def experiences(self, cursor: int = 0, limit: int = 100, include: Include = ()) -> Iterator[StoredExperience]:
         """Walk through the experiences with ids from ``cursor`` on in FIFO order, ``limit`` to a request.
 
         What is appended during the walk is met at its end.
         """
         following: int | None = cursor
         while following is not None:
-            page = self.page(following, limit)
+            page = self.page(following, limit, include)
             yield from page.experiences
             following = page.next_cursor
 
     def sample(
-        self, size: int, *, beta: float | None = None, unique: bool = False, include_experience: bool = False
+        self,
+        size: int,
+        *,
+        beta: float | None = None,
+        unique: bool = False,
+        mode: Mode | None = None,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the contract's name
+        weight_norm: WeightNorm | None = None,
+        include: Include = (),
     ) -> SampleBatch:
-        """Draw ``size`` experiences by priority; ``beta`` is the exponent of the importance weights."""
-        return self._run(calls.sample(size, beta=beta, unique=unique, include_experience=include_experience))
+        """Draw ``size`` experiences, by priority unless ``mode`` says otherwise, of those that pass ``filter``.
+
+        ``beta`` is the exponent of the importance weights, ``weight_norm`` what they are divided by.
+        """
+        call = calls.sample(
+            size, beta=beta, unique=unique, mode=mode, where=filter, weight_norm=weight_norm, include=include
+        )
+        return self._run(call)
 
     def update_priorities(
         self, ids: npt.ArrayLike, priorities: npt.ArrayLike, sequences: npt.ArrayLike | None = None
@@ -182,9 +207,17 @@ class BufferClient:
         """Return the state of the service."""
         return self._run(calls.status())
 
-    def export(self) -> ExportResult:
+    def export(self, path: Path | str, format: ExportFormat = "parquet") -> int:  # noqa: A002 - the contract's name
+        """Write all that is live at one sequence number, which is returned, into a file for pandas, Polars or DuckDB.
+
+        The file gets its name when it is whole. Raises NotInstalledError where the service lacks pyarrow, OSError.
+        """
+        with whole_file(Path(path)) as file:
+            return self._run(calls.export(format), partial(self._download, file))
+
+    def write_export(self) -> ExportResult:
         """Write what changed since the last export for the next rebuild; needs the scope admin."""
-        return self._run(calls.export())
+        return self._run(calls.write_export())
 
     def rollback(self, generation: int | None = None) -> Pointer:
         """Point back to an older generation that is still kept, by default the one before; needs the scope admin.
@@ -193,7 +226,7 @@ class BufferClient:
         """
         return self._run(calls.rollback(generation))
 
-    def _run(self, call: Call[T]) -> T:
+    def _run(self, call: Call[T], perform: Callable[[Send], Answer] | None = None) -> T:
         steps = self._endpoint.steps(call)
         answer: Answer = None
         while True:
@@ -202,13 +235,27 @@ class BufferClient:
             except StopIteration as done:
                 result: T = done.value
                 return result
-            answer = self._perform(step)
+            answer = self._perform(step, perform or self._exchange)
 
-    def _perform(self, step: Step) -> Answer:
+    def _perform(self, step: Step, perform: Callable[[Send], Answer]) -> Answer:
         if not isinstance(step, Send):
             time.sleep(step.seconds)
             return None
         try:
-            return response_of(self._http.send(self._endpoint.request(step)))
+            return perform(step)
         except httpx.TransportError as error:
             return failure_of(error)
+
+    def _exchange(self, step: Send) -> Answer:
+        return response_of(self._http.send(self._endpoint.request(step)))
+
+    def _download(self, file: BinaryIO, step: Send) -> Answer:
+        """Write the body of a good answer into the file, from its beginning."""
+        response = self._http.send(self._endpoint.request(step), stream=True)
+        with closing(response):
+            if response.is_success:
+                begin_again(file)
+                file.writelines(response.iter_bytes())
+                return Response(response.status_code, dict(response.headers), b"")
+            response.read()
+            return response_of(response)

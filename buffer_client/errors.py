@@ -4,6 +4,7 @@ ClientError
 ├── RejectedError               mend the request; nothing was done
 │   ├── InvalidRequestError     422: a field is missing, unknown, of the wrong type or out of range
 │   ├── TooLargeError           413: send less at a time
+│   ├── NotInstalledError       501: the service lacks an optional part, which the message names
 │   ├── ConflictError           409: client_id or request_id was used with another content
 │   ├── UnauthorizedError       401: give a token
 │   ├── ForbiddenError          403: give a token of a wider scope
@@ -12,6 +13,8 @@ ClientError
 ├── RetryLaterError             send the same again after ``retry_after_s``; nothing was done
 │   ├── OverloadedError         503: too many requests are waiting
 │   ├── BacklogError            429: rebuilds have fallen behind
+│   ├── RateLimitedError        429: draws are too far ahead of appends, or appends of draws
+│   ├── TooFewExperiencesError  503: fewer than ``sampling.min_size`` are there to draw from
 │   ├── SequenceTimeoutError    503: ``min_sequence`` was not reached in time
 │   ├── StorageFullError        507: the disk or the store is full
 │   ├── UnreachableError        no answer, and nothing can have been changed
@@ -102,6 +105,10 @@ class TooLargeError(RejectedError):
     """The body is longer than the service accepts."""
 
 
+class NotInstalledError(RejectedError):
+    """The service lacks an optional part that the request needs."""
+
+
 class ConflictError(RejectedError):
     """The client_id or request_id was used before with another content."""
 
@@ -132,6 +139,14 @@ class OverloadedError(RetryLaterError):
 
 class BacklogError(RetryLaterError):
     """Index rebuilds have fallen behind, and the service hides nothing to go on."""
+
+
+class RateLimitedError(RetryLaterError):
+    """The service keeps draws and appends in step, and this side is too far ahead."""
+
+
+class TooFewExperiencesError(RetryLaterError):
+    """The service gives out nothing before it holds as many experiences as its settings say."""
 
 
 class SequenceTimeoutError(RetryLaterError):
@@ -209,6 +224,7 @@ _BY_CODE: Final[dict[str, type[ClientError]]] = {
     "rejected": RejectedError,
     "invalid-request": InvalidRequestError,
     "too-large": TooLargeError,
+    "not-installed": NotInstalledError,
     "conflict": ConflictError,
     "unauthorized": UnauthorizedError,
     "forbidden": ForbiddenError,
@@ -217,6 +233,8 @@ _BY_CODE: Final[dict[str, type[ClientError]]] = {
     "retry-later": RetryLaterError,
     "overloaded": OverloadedError,
     "backlog": BacklogError,
+    "rate-limited": RateLimitedError,
+    "too-few-experiences": TooFewExperiencesError,
     "sequence-not-reached": SequenceTimeoutError,
     "storage-full": StorageFullError,
     "outcome-unknown": OutcomeUnknownError,

@@ -6,11 +6,11 @@ Experience must not write into its arrays before the append has been answered.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
-from uuid import uuid4
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -21,10 +21,18 @@ Vector = npt.ArrayLike
 Ids = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
 Weights = npt.NDArray[np.float64]
+Vectors = npt.NDArray[np.float32]
+Part = Literal["experience", "vector"]
+Include = Collection[Part] | tuple[Part, ...]
+"""What an answer has beside ids."""
+_CLIENT_ID_BYTES = 16
+Mode = Literal["prioritised", "uniform", "recent"]
+WeightNorm = Literal["batch", "floor"]
+ExportFormat = Literal["arrow", "parquet"]
 
 
 def _fresh_client_id() -> str:
-    return uuid4().hex
+    return os.urandom(_CLIENT_ID_BYTES).hex()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +77,7 @@ class StoredExperience(msgspec.Struct, frozen=True, kw_only=True):
     reward: float | None = None
     confidence: float = 0.0
     metadata: dict[str, Any] | None = None
-    vector: list[float] | None = None
+    vector: Vectors | None = None
     """The fused, normalised embedding that searches compare with; absent in lists unless asked for."""
     priority: float = 0.0
     """The part that only writes change."""
@@ -92,6 +100,33 @@ class AppendResult:
     sequence: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rank:
+    """Order what is nearest by what has helped and is fresh, too.
+
+    score = similarity^similarity_power · success^success_power · freshness, each in [0, 1]; see ``RankParts``.
+    """
+
+    candidates: int | None = None
+    """How many of the nearest are ordered for each query; 4·k where it is not given."""
+    similarity_power: float = 1.0
+    success_power: float = 1.0
+    freshness_half_life_s: float | None = None
+    """Age at which freshness is 1/2; without it age does not count."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankParts:
+    """What the scores of a ranked search are made of, each of shape (n, k), NaN where there is no id."""
+
+    similarity: Weights
+    """(1 + cosine) / 2, or 1 / (1 + distance)."""
+    success: Weights
+    """(successes + 1) / (outcomes + 2)."""
+    freshness: Weights
+    """2^(−age / half-life)."""
+
+
 @dataclass(frozen=True, slots=True)
 class SearchResult:
     """Answers to n queries, best first. One request is answered from one generation."""
@@ -99,17 +134,21 @@ class SearchResult:
     ids: Ids
     """Shape (n, k); -1 where there are fewer than k."""
     scores: Scores
-    """Shape (n, k), higher is nearer; NaN where there is no id."""
+    """Shape (n, k), higher is nearer, or for a ranked search of more use; NaN where there is no id."""
     sequence: int
     """All writes up to here were taken into account."""
     generation: int
     experiences: list[list[StoredExperience]] | None = None
     """Per query, one for each of the row's ids and without padding; None unless asked for."""
+    vectors: Vectors | None = None
+    """Shape (n, k, dimension), NaN where there is no id; None unless asked for."""
+    parts: RankParts | None = None
+    """None unless ranked."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampleBatch:
-    """A prioritised draw. ``weights`` are the importance weights as the service normalises them."""
+    """A draw. ``weights`` are the importance weights, divided by what ``weight_norm`` names."""
 
     ids: Ids
     probabilities: Weights
@@ -118,6 +157,10 @@ class SampleBatch:
     """Give these back with ``update_priorities``, so that a late update is told from a timely one."""
     table_size: int
     experiences: list[StoredExperience] | None = None
+    vectors: Vectors | None = None
+    """Shape (n, dimension); None unless asked for."""
+    weight_norm: str = "batch"
+    """``batch``: the largest weight of this batch; ``floor``: the largest that any experience could have."""
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -7,15 +7,17 @@ A stream owns one thread, which alone draws, and which ends with the last batch,
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from threading import Condition, Thread
 from types import TracebackType
-from typing import Self, TypedDict
+from typing import Any, Self, TypedDict, Unpack
 
 from buffer_client.client import BufferClient
-from buffer_client.models import SampleBatch
+from buffer_client.errors import RateLimitedError, TooFewExperiencesError
+from buffer_client.models import Include, Mode, SampleBatch, WeightNorm
 
 _EMPTY_WAIT_S = 0.1
 
@@ -23,13 +25,21 @@ Beta = float | Callable[[int], float]
 """The exponent of the importance weights, or a function from the number of the batch, from 0, to it."""
 
 
-class StreamOptions(TypedDict, total=False):
+class DrawOptions(TypedDict, total=False):
+    """Keyword arguments of ``BufferClient.sample`` that are the same for every batch."""
+
+    unique: bool
+    mode: Mode | None
+    filter: Mapping[str, Any] | None
+    weight_norm: WeightNorm | None
+    include: Include
+
+
+class StreamOptions(DrawOptions, total=False):
     """Keyword arguments of a SampleStream, for those who pass them on."""
 
     prefetch: int
     beta: Beta | None
-    unique: bool
-    include_experience: bool
     min_size: int
 
 
@@ -53,7 +63,8 @@ class LinearBeta:
 class SampleStream(Iterator[SampleBatch]):
     """Batches of ``size`` draws, in the order of ``batches``, whose numbers ``beta`` is given; without end by default.
 
-    Waits until the buffer holds ``min_size`` experiences, with ``unique`` at least ``size``. A batch that waits is as
+    Waits until the buffer holds ``min_size`` experiences, with ``unique`` at least ``size``, and while the service asks
+    to wait for more of them. A batch that waits is as
     old as it has waited: its priorities are those of the draw, and its ``sequences`` tell a late update from a timely
     one. ``prefetch=0`` draws only when asked and uses no thread. Errors of a draw are raised in its place; the stream
     is then at its end. For one consumer.
@@ -67,9 +78,8 @@ class SampleStream(Iterator[SampleBatch]):
         batches: Iterable[int] | None = None,
         prefetch: int = 2,
         beta: Beta | None = None,
-        unique: bool = False,
-        include_experience: bool = False,
         min_size: int = 1,
+        **draw: Unpack[DrawOptions],
     ) -> None:
         if prefetch < 0:
             raise ValueError(f"prefetch is {prefetch}, it must be 0 or more")
@@ -77,9 +87,8 @@ class SampleStream(Iterator[SampleBatch]):
         self._size = size
         self._numbers = iter(count() if batches is None else batches)
         self._beta = beta
-        self._unique = unique
-        self._include_experience = include_experience
-        self._min_size = max(min_size, size if unique else 1)
+        self._draw_options = draw
+        self._min_size = max(min_size, size if draw.get("unique") else 1)
         self._prefetch = prefetch
         self._changed = Condition()
         self._drawn: deque[SampleBatch | Exception | None] = deque()
@@ -149,14 +158,11 @@ class SampleStream(Iterator[SampleBatch]):
 
     def _draw(self, number: int) -> SampleBatch | None:
         while True:
-            batch = self._client.sample(
-                self._size,
-                beta=self._beta(number) if callable(self._beta) else self._beta,
-                unique=self._unique,
-                include_experience=self._include_experience,
-            )
-            if len(batch):
-                return batch
+            beta = self._beta(number) if callable(self._beta) else self._beta
+            with suppress(TooFewExperiencesError, RateLimitedError):
+                batch = self._client.sample(self._size, beta=beta, **self._draw_options)
+                if len(batch):
+                    return batch
             if not self._pause():
                 return None
 

@@ -43,6 +43,8 @@ class TensorBatch(NamedTuple):
     table_size: int
     experiences: list[StoredExperience] | None
     """One for each row; None unless asked for."""
+    vectors: torch.Tensor | None
+    """float32, (n, dimension); None unless asked for."""
 
 
 class Drawn(Protocol):
@@ -66,6 +68,7 @@ def to_tensors(batch: SampleBatch) -> TensorBatch:
         sequences=torch.from_numpy(batch.sequences),
         table_size=batch.table_size,
         experiences=batch.experiences,
+        vectors=None if batch.vectors is None else torch.from_numpy(batch.vectors),
     )
 
 

@@ -62,14 +62,21 @@ def similarity() -> Kernel:
     return lambda squared: np.maximum(0.0, 1.0 - squared / 2.0)
 
 
-def kernel_weights(scores: npt.ArrayLike, *, metric: str = "cosine", kernel: Kernel | None = None) -> Floats:
-    """Return weights that sum to 1 for the scores of one query, as searches return them.
+def kernel_weights(
+    scores: npt.ArrayLike,
+    *,
+    metric: str = "cosine",
+    kernel: Kernel | None = None,
+    merits: npt.ArrayLike = 1.0,
+) -> Floats:
+    """Return weights that sum to 1 for the scores of one query, as searches without ``rank`` return them.
 
-    ``metric`` is the buffer's (``status().metric``), ``kernel`` the inverse distance unless given. NaN scores, which
-    pad a result, weigh nothing. Raises ValueError for an unknown metric, or where nobody has a weight.
+    ``metric`` is the buffer's (``status().metric``), ``kernel`` the inverse distance unless given; each weight is
+    multiplied by its merit. NaN scores, which pad a result, weigh nothing. Raises ValueError for an unknown metric, or
+    where nobody has a weight.
     """
     squared = squared_distances(np.asarray(scores, dtype=np.float64), metric)
-    raw = (kernel or inverse_distance())(squared)
+    raw = (kernel or inverse_distance())(squared) * np.asarray(merits, dtype=np.float64)
     raw = np.where(np.isnan(squared), 0.0, raw)
     total = raw.sum()
     if not total > 0:
@@ -87,13 +94,18 @@ def squared_distances(scores: Floats, metric: str) -> Floats:
 
 
 def vote(
-    labels: Sequence[L], scores: npt.ArrayLike, *, metric: str = "cosine", kernel: Kernel | None = None
+    labels: Sequence[L],
+    scores: npt.ArrayLike,
+    *,
+    metric: str = "cosine",
+    kernel: Kernel | None = None,
+    merits: npt.ArrayLike = 1.0,
 ) -> Vote[L]:
     """Return the label with the most weight; of equal ones the one whose voter comes first.
 
     Raises ValueError where nobody votes, or there is not one label for each score.
     """
-    weights = kernel_weights(scores, metric=metric, kernel=kernel)
+    weights = kernel_weights(scores, metric=metric, kernel=kernel, merits=merits)
     if weights.shape != (len(labels),):
         raise ValueError(f"{len(labels)} labels for scores of shape {weights.shape}")
     shares: dict[L, float] = {}
@@ -111,15 +123,29 @@ def votes(
     metric: str = "cosine",
     kernel: Kernel | None = None,
 ) -> list[Vote[L] | None]:
-    """Return the vote for each query of a search with ``include_experience``; None where it found nobody.
+    """Return the vote for each query of a search with ``include=("experience",)``; None where it found nobody.
 
-    ``label`` says what a neighbour votes for. Raises ValueError for a search without experiences.
+    ``label`` says what a neighbour votes for. In a ranked search the weight of its distance is multiplied by its
+    success and its freshness. Raises ValueError for a search without experiences.
     """
     if found.experiences is None:
-        raise ValueError("neighbours vote with their content: search with include_experience=True")
-    return [
-        vote([label(neighbour) for neighbour in neighbours], scores[: len(neighbours)], metric=metric, kernel=kernel)
-        if neighbours
-        else None
-        for neighbours, scores in zip(found.experiences, found.scores, strict=True)
-    ]
+        raise ValueError("neighbours vote with their content: search with include=('experience',)")
+    scores, merits = np.asarray(found.scores, np.float64), np.ones(found.scores.shape)
+    if found.parts is not None:
+        scores = _scores_of(found.parts.similarity, metric)
+        merits = found.parts.success * found.parts.freshness
+    outcomes: list[Vote[L] | None] = []
+    for row, neighbours in enumerate(found.experiences):
+        labels, voters = [label(neighbour) for neighbour in neighbours], np.s_[row, : len(neighbours)]
+        outcomes.append(
+            vote(labels, scores[voters], metric=metric, kernel=kernel, merits=merits[voters]) if neighbours else None
+        )
+    return outcomes
+
+
+def _scores_of(similarity: Floats, metric: str) -> Floats:
+    """Return the scores that these parts of ranked scores were made of, see ``RankParts``."""
+    if metric == "cosine":
+        return 2.0 * similarity - 1.0
+    with np.errstate(divide="ignore"):
+        return 1.0 - 1.0 / similarity

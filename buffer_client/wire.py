@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_origin
 
 import msgspec
 import numpy as np
@@ -25,6 +25,8 @@ ACCEPT = f"{MESSAGE_PACK}, {JSON}"
 RETRY_AFTER_DEFAULT_S = 1.0
 
 T = TypeVar("T")
+
+_FLOAT32 = np.dtype("<f4")
 
 
 class Repeat(Enum):
@@ -76,10 +78,17 @@ def decode(response: Response, expected: type[T]) -> T:
     """Return the body, MessagePack or JSON, as the expected type."""
     try:
         if response.headers.get("content-type") == MESSAGE_PACK:
-            return msgspec.msgpack.decode(response.body, type=expected)
-        return msgspec.json.decode(response.body, type=expected)
+            return msgspec.msgpack.decode(response.body, type=expected, dec_hook=_array)
+        return msgspec.json.decode(response.body, type=expected, dec_hook=_array)
     except (msgspec.DecodeError, UnicodeError) as error:
         raise ProtocolError(Problem(status=response.status, title="Unreadable answer", detail=str(error))) from error
+
+
+def _array(kind: type[Any], given: Any) -> Any:  # noqa: ANN401 - msgspec asks for whatever it does not know
+    """Return a vector: little-endian float32 in MessagePack, a list in JSON."""
+    if get_origin(kind) is not np.ndarray:
+        raise NotImplementedError(kind)
+    return np.frombuffer(given, "<f4") if isinstance(given, bytes) else np.array(given, np.float32)
 
 
 def matrix(vectors: npt.ArrayLike) -> npt.NDArray[np.float32]:
@@ -99,6 +108,8 @@ def matrix(vectors: npt.ArrayLike) -> npt.NDArray[np.float32]:
 
 def vector(values: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """Return one vector as little-endian float32; raises ValueError for a matrix."""
+    if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype == _FLOAT32:
+        return values
     rows = matrix(values)
     if len(rows) != 1:
         raise ValueError(f"one vector is expected, this is a matrix of {len(rows)}")

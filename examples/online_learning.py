@@ -2,9 +2,10 @@
 
 The inference loop names handwritten digits as they stream in: it looks up the nearest past experiences, lets them vote,
 answers, is told the truth, appends what happened in the background, and reports which neighbours helped. The training
-loop, a thread with a client of its own, draws batches by priority, trains a softmax regression on them, and sets the
-priority of each experience to its loss, so that what is still hard is drawn more often. With --prefetch 2 the table
-shows stale priorities: of experiences that another batch changed after they were drawn, which keep the newer one.
+loop, a thread with a client of its own, draws batches by priority, trains a scikit-learn classifier on them, each row
+weighed by its importance weight, and sets the priority of each experience to its loss, so that what is still hard is
+drawn more often. With --prefetch 2 the table shows stale priorities: of experiences that another batch changed after
+they were drawn, which keep the newer one.
 
     python examples/online_learning.py                                      # starts a buffer on this machine
     python examples/online_learning.py --url http://demo.default.svc        # one of dimension 64; token in XBUF_TOKEN
@@ -21,6 +22,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Semaphore
@@ -28,6 +30,7 @@ from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.linear_model import SGDClassifier
 
 from buffer_client import (
     BackgroundAppender,
@@ -49,7 +52,7 @@ UNSEEN = 297
 BATCH = 64
 REPORT_EVERY = 200
 ANSWERS_PER_BATCH = 2
-LEARNING_RATE = 0.5
+LEARNING_RATE = 0.02
 PRIORITY_FLOOR = 0.01
 
 Floats = npt.NDArray[np.float64]
@@ -67,8 +70,8 @@ class Run:
     id: str = field(default_factory=lambda: uuid4().hex[:12])
     due: Semaphore = field(default_factory=lambda: Semaphore(0))
     """A permit for each batch: training keeps pace with what comes in, instead of wearing out the first experiences."""
-    model: Floats = field(default_factory=lambda: np.zeros((DIMENSION + 1, LABELS)))
-    """Replaced, never written into, by the training loop."""
+    model: SGDClassifier | None = None
+    """Replaced, never changed, by the training loop."""
     batches: int = 0
     statuses: dict[UpdateStatus, int] = field(default_factory=lambda: dict.fromkeys(UpdateStatus, 0))
 
@@ -92,7 +95,7 @@ def infer(run: Run, answers: int) -> int:
         metric = client.status().metric
         for place, digit in enumerate(run.images[:answers]):
             found = client.search(
-                digit.pixels, k=NEIGHBOURS, filter={"run": run.id}, include_experience=True, min_sequence=0
+                digit.pixels, k=NEIGHBOURS, filter={"run": run.id}, include=("experience",), min_sequence=0
             )
             (outcome,) = votes(found, label_of, metric=metric)
             answer = outcome.winner if outcome else 0
@@ -132,7 +135,7 @@ def label_of(experience: StoredExperience) -> int:
 def batches_of(client: BufferClient, count: int, prefetch: int) -> SampleStream:
     """Draw as soon as there is an experience; weights grow to their full strength towards the end."""
     beta = LinearBeta(0.4, 1.0, count)
-    return SampleStream(client, BATCH, batches=range(count), prefetch=prefetch, beta=beta, include_experience=True)
+    return SampleStream(client, BATCH, batches=range(count), prefetch=prefetch, beta=beta, include=("experience",))
 
 
 def train(run: Run, client: BufferClient, batches: SampleStream) -> None:
@@ -144,8 +147,8 @@ def train(run: Run, client: BufferClient, batches: SampleStream) -> None:
         pixels, labels, mine = load(run, batch)
         if not len(mine):
             continue
-        losses, gradient = loss_and_gradient(run.model, pixels, labels, batch.weights[mine])
-        run.model = run.model - LEARNING_RATE * gradient
+        losses = losses_of(run.model, pixels, labels)
+        run.model = trained(run.model, pixels, labels, batch.weights[mine])
         for status in client.update_priorities(batch.ids[mine], losses + PRIORITY_FLOOR, batch.sequences[mine]):
             run.statuses[status] += 1
         run.batches += 1
@@ -161,23 +164,20 @@ def load(run: Run, batch: SampleBatch) -> tuple[Floats, npt.NDArray[np.int64], n
     return pixels, labels, np.array(mine, np.int64)
 
 
-def loss_and_gradient(
-    model: Floats, pixels: Floats, labels: npt.NDArray[np.int64], weights: Floats
-) -> tuple[Floats, Floats]:
-    """Return the cross entropy of each row, and the gradient of their mean, weighed by importance."""
-    inputs = with_bias(pixels)
-    logits = inputs @ model
-    logits -= logits.max(axis=1, keepdims=True)
-    log_shares = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    rows = np.arange(len(labels))
-    slope = np.exp(log_shares)
-    slope[rows, labels] -= 1.0
-    return -log_shares[rows, labels], inputs.T @ (slope * weights[:, None]) / max(1, len(labels))
+def trained(
+    model: SGDClassifier | None, pixels: Floats, labels: npt.NDArray[np.int64], weights: Floats
+) -> SGDClassifier:
+    """Return the model after a step on this batch, in which each row counts by its importance weight."""
+    following = deepcopy(model) or SGDClassifier(loss="log_loss", learning_rate="constant", eta0=LEARNING_RATE)
+    return following.partial_fit(pixels, labels, classes=np.arange(LABELS), sample_weight=weights)
 
 
-def with_bias(pixels: Floats) -> Floats:
-    """Return inputs of mean about zero, with a constant one."""
-    return np.hstack([pixels - 0.3, np.ones((len(pixels), 1))])
+def losses_of(model: SGDClassifier | None, pixels: Floats, labels: npt.NDArray[np.int64]) -> Floats:
+    """Return the cross entropy of each row; before the first step that of a guess."""
+    if model is None:
+        return np.full(len(labels), np.log(LABELS))
+    shares = model.predict_proba(pixels)[np.arange(len(labels)), labels]
+    return -np.log(np.maximum(shares, np.finfo(np.float64).tiny))
 
 
 # What came of it.
@@ -197,9 +197,11 @@ def report(run: Run, right: list[bool]) -> None:
 
 def model_accuracy(run: Run) -> float:
     """Return the share of unseen digits that the trained model names rightly."""
+    if run.model is None:
+        return 1 / LABELS
     unseen = run.images[-UNSEEN:]
-    logits = with_bias(np.array([digit.pixels for digit in unseen], np.float64)) @ run.model
-    return float(np.mean(logits.argmax(axis=1) == [digit.label for digit in unseen]))
+    named = run.model.predict(np.array([digit.pixels for digit in unseen], np.float64))
+    return float(np.mean(named == [digit.label for digit in unseen]))
 
 
 def vote_accuracy(run: Run) -> float:
@@ -207,7 +209,7 @@ def vote_accuracy(run: Run) -> float:
     unseen = run.images[-UNSEEN:]
     with run.connect() as client:
         queries = np.array([digit.pixels for digit in unseen])
-        found = client.search(queries, k=NEIGHBOURS, filter={"run": run.id}, include_experience=True)
+        found = client.search(queries, k=NEIGHBOURS, filter={"run": run.id}, include=("experience",))
         outcomes = votes(found, label_of, metric=client.status().metric)
     pairs = zip(outcomes, unseen, strict=True)
     return sum(outcome is not None and outcome.winner == digit.label for outcome, digit in pairs) / len(unseen)

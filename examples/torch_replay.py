@@ -73,7 +73,7 @@ def train(connect: partial[BufferClient], client: BufferClient, batches: int, wo
         batches=batches,
         collate=load,
         beta=LinearBeta(0.4, 1.0, batches),
-        include_experience=True,
+        include=("experience",),
     )
     context = "spawn" if workers else None
     loader = DataLoader(dataset, batch_size=None, num_workers=workers, multiprocessing_context=context)

@@ -57,7 +57,7 @@ class Learner:
 
     def _look_up(self, digit: Digit) -> tuple[list[int], list[float], list[StoredExperience]]:
         started = time.perf_counter()
-        found = self._client.search(digit.pixels, k=NEIGHBOURS, filter=self._filter, include_experience=True)
+        found = self._client.search(digit.pixels, k=NEIGHBOURS, filter=self._filter, include=("experience",))
         self._progress.search_s.append(time.perf_counter() - started)
         self._progress.saw_generation(found.generation)
         neighbours = found.experiences[0] if found.experiences else []

@@ -18,7 +18,7 @@ class Trainer:
 
     def train(self) -> None:
         """Draw one batch and update its priorities."""
-        batch = self._client.sample(_BATCH, unique=True, include_experience=True)
+        batch = self._client.sample(_BATCH, unique=True, include=("experience",))
         if not batch.experiences:
             return
         priorities = [_surprise(experience) for experience in batch.experiences]

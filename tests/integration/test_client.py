@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from buffer_client import AsyncBufferClient, BufferClient, Experience, UpdateStatus
+from buffer_client import AsyncBufferClient, BufferClient, Experience, SampleBatch, UpdateStatus
 from buffer_client.errors import (
     ConflictError,
     EvictedExperienceError,
@@ -72,7 +72,7 @@ def test_an_append_is_found_at_once_in_either_form(client: BufferClient) -> None
     for vector in vectors:
         appended = client.append(experience(vector))
         raw = client.search(vector, k=3)
-        full = client.search(vector, k=3, include_experience=True)
+        full = client.search(vector, k=3, include=("experience",))
         assert raw.ids[0, 0] == full.ids[0, 0] == appended.ids[0]
         np.testing.assert_array_equal(raw.ids, full.ids)
         np.testing.assert_allclose(raw.scores, full.scores, rtol=1e-6)
@@ -155,7 +155,7 @@ def test_a_draw_can_be_answered_with_new_priorities(client: BufferClient) -> Non
     """Probabilities and weights belong together; a second update with the sequences of the first draw is stale."""
     client.append([experience(vector) for vector in unit_vectors(30, DIMENSION, seed=9)])
 
-    batch = client.sample(16, beta=1.0, unique=True, include_experience=True)
+    batch = client.sample(16, beta=1.0, unique=True, include=("experience",))
     first = client.update_priorities(batch.ids, np.full(16, 2.5), batch.sequences)
     second = client.update_priorities(batch.ids, np.full(16, 9.0), batch.sequences)
 
@@ -169,6 +169,27 @@ def test_a_draw_can_be_answered_with_new_priorities(client: BufferClient) -> Non
     assert first == [UpdateStatus.APPLIED] * 16
     assert second == [UpdateStatus.STALE] * 16
     assert client.get(int(batch.ids[0])).priority == 2.5
+
+
+def test_draws_by_mode_filter_and_normaliser(service: RunningService, client: BufferClient) -> None:
+    """Both clients; what passes the filter is all there is to draw from, uniformly if so asked."""
+    ids = client.append(
+        [experience(row, metadata={"part": n % 2}) for n, row in enumerate(unit_vectors(20, DIMENSION, seed=30))]
+    ).ids
+    wanted = {"id": {"gte": int(ids[0])}, "part": 1}
+
+    async def draw() -> SampleBatch:
+        async with AsyncBufferClient(service.url) as other:
+            return await other.sample(10, mode="uniform", filter=wanted, unique=True)
+
+    batch = client.sample(200, mode="uniform", filter=wanted, weight_norm="floor", beta=1.0)
+    assert set(batch.ids.tolist()) == set(ids[1::2].tolist())
+    assert (batch.table_size, batch.weight_norm) == (10, "floor")
+    np.testing.assert_allclose(batch.probabilities, 0.1)
+    np.testing.assert_allclose(batch.weights, 1.0)
+    assert sorted(asyncio.run(draw()).ids.tolist()) == ids[1::2].tolist()
+    with pytest.raises(InvalidRequestError):
+        client.sample(1, mode="by heart")  # type: ignore[arg-type]
 
 
 def test_an_outcome_counts_once_per_request_id(client: BufferClient) -> None:
@@ -197,7 +218,7 @@ def test_a_vector_without_meaning_is_refused_and_changes_nothing(client: BufferC
     for attempt in (
         lambda: client.append([experience([1.0] * 8), experience(vector)]),
         lambda: client.search(vector),
-        lambda: client.search(vector, include_experience=True),
+        lambda: client.search(vector, include=("experience",)),
     ):
         with pytest.raises(InvalidRequestError):
             attempt()

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from buffer_client import BufferClient, ClientError, Experience
-from buffer_client.errors import ForbiddenError, TooLargeError, UnauthorizedError
+from buffer_client import BufferClient, ClientError, Experience, SampleStream
+from buffer_client.errors import ForbiddenError, TooFewExperiencesError, TooLargeError, UnauthorizedError
 from tests.helpers.vectors import Vectors, unit_vectors
 from tests.helpers.waiting import wait_until
 from tests.integration.running import running_service
@@ -41,12 +41,29 @@ def test_a_generation_can_be_rolled_back(tmp_path: Path) -> None:
         assert pointer.generation == 1
         wait_until(partial(_serves, client, 1), "the older generation serves")
         np.testing.assert_array_equal(client.search(vectors, k=1).ids[:, 0], np.arange(1, 61))
-        exported = client.export()
+        exported = client.write_export()
         assert (exported.rows, exported.watermark) == (60, client.status().sequence)
 
 
 def _serves(client: BufferClient, generation: int) -> bool:
     return client.status().generation == generation
+
+
+def test_a_buffer_with_too_little_in_it_says_so(tmp_path: Path) -> None:
+    """By an error of its own, once the retries are used up; a stream of batches waits."""
+    with (
+        running_service(tmp_path / "data", sampling__min_size=5) as service,
+        BufferClient(service.url, retries=0) as client,
+        SampleStream(client, 3, batches=range(1)) as stream,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        client.append([experience(vector) for vector in unit_vectors(4, DIMENSION, seed=31)])
+        with pytest.raises(TooFewExperiencesError):
+            client.sample(3)
+        batch = threads.submit(next, stream)
+        client.append(experience(unit_vectors(1, DIMENSION, seed=32)[0]))
+
+        assert len(batch.result(timeout=30)) == 3
 
 
 def test_a_client_rides_out_a_crash(tmp_path: Path) -> None:
@@ -87,7 +104,7 @@ def test_tokens_open_what_their_scope_allows(tmp_path: Path) -> None:
         with BufferClient(service.url, token="write-token") as writer:  # noqa: S106 - of this test alone
             writer.append(given)
             with pytest.raises(ForbiddenError):
-                writer.export()
+                writer.write_export()
 
 
 def test_a_body_that_is_too_long_is_refused_by_name(tmp_path: Path) -> None:

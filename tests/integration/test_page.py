@@ -69,7 +69,7 @@ def test_the_neighbours_of_an_experience_are_shown(tmp_path: Path, browser: Brow
     with running_service(tmp_path / "data") as service:
         with BufferClient(service.url) as client:
             fill(client, 12)
-            nearest = client.search(client.get(5).vector or [], k=9).ids[0].tolist()
+            nearest = client.search(client.get(5).vector, k=9).ids[0].tolist()
         browser.open(f"{service.url}/")
         browser.wait_for("document.body.dataset.state === 'healthy'")
 

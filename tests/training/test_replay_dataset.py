@@ -63,13 +63,13 @@ def test_batches_are_tensors_of_the_types_that_training_needs(service: RunningSe
         assert batch.weights.max() == 1.0
         product = batch.weights.double() * batch.probabilities
         torch.testing.assert_close(product, product[:1].expand(32), rtol=1e-5, atol=0.0)
-        assert (batch.table_size, batch.experiences) == (ROWS, None)
+        assert (batch.table_size, batch.experiences, batch.vectors) == (ROWS, None, None)
 
 
-def test_experiences_come_with_their_rows(service: RunningService) -> None:
-    """Only if asked for."""
+def test_experiences_and_vectors_come_with_their_rows(service: RunningService) -> None:
+    """Only if asked for; the vectors are one tensor."""
     dataset = ReplayDataset(
-        partial(BufferClient, service.url), 50, batches=1, include_experience=True, unique=True, prefetch=0
+        partial(BufferClient, service.url), 50, batches=1, include=("experience", "vector"), unique=True, prefetch=0
     )
 
     (batch,) = dataset
@@ -77,6 +77,8 @@ def test_experiences_come_with_their_rows(service: RunningService) -> None:
     assert batch.experiences is not None
     assert [item.id for item in batch.experiences] == batch.ids.tolist()
     assert len(set(batch.ids.tolist())) == 50
+    assert batch.vectors is not None
+    torch.testing.assert_close(batch.vectors.norm(dim=1), torch.ones(50))
 
 
 @pytest.mark.parametrize("context", ["spawn", "fork"])
@@ -89,7 +91,7 @@ def test_workers_draw_on_connections_of_their_own(
         16,
         batches=7,
         collate=labelled,
-        include_experience=True,
+        include=("experience",),
         beta=LinearBeta(0.4, 1.0, 7),
     )
     loader = DataLoader(dataset, batch_size=None, num_workers=2, multiprocessing_context=context)
@@ -137,7 +139,7 @@ def test_errors_of_a_training_step_become_priorities(service: RunningService) ->
 def test_what_a_collate_function_made_can_be_answered_too(service: RunningService) -> None:
     """All that counts are the ids and the sequences."""
     dataset = ReplayDataset(
-        partial(BufferClient, service.url), 8, batches=1, collate=labelled, include_experience=True, unique=True
+        partial(BufferClient, service.url), 8, batches=1, collate=labelled, include=("experience",), unique=True
     )
     (batch,) = dataset
 

@@ -27,6 +27,32 @@ def raw_response(ids: list[int], scores: list[float]) -> Response:
     return Response(200, {"x-sequence": "12", "x-generation": "3"}, body)
 
 
+def hit(experience: int, vector: list[float] | None = None) -> dict[str, object]:
+    """Return a neighbour."""
+    return {"id": experience, "score": 0.5} | ({} if vector is None else {"vector": vector})
+
+
+def found(*hits: dict[str, object]) -> Response:
+    """Return the answer to one query."""
+    return json_response({"results": [hits], "sequence": 1, "generation": 1})
+
+
+def test_vectors_are_one_array_padded_like_ids() -> None:
+    """Float32, from lists and from bytes alike; a neighbour without the vector that was asked for is left out."""
+    packed = {"results": [[{"id": 2, "score": 0.5, "vector": np.array([1.5, 2.5], "<f4").tobytes()}]]}
+    body = msgspec.msgpack.encode({**packed, "sequence": 1, "generation": 1})
+    answered = Response(200, {"content-type": "application/msgpack"}, body)
+
+    listed = answers.search(found(hit(1), hit(2, [1.5, 2.5])), count=1, k=2, include=("vector",))
+    same = answers.search(answered, count=1, k=2, include=("vector",))
+
+    for result in (listed, same):
+        assert result.ids.tolist() == [[2, -1]]
+        assert result.vectors is not None
+        assert result.vectors.dtype == np.float32
+        np.testing.assert_array_equal(result.vectors, [[[1.5, 2.5], [np.nan, np.nan]]])
+
+
 def test_appended_ids_are_int64_in_the_order_given() -> None:
     """One id per experience."""
     result = answers.append(json_response({"ids": [8, 7], "sequence": 21}, 201), count=2)
@@ -49,7 +75,7 @@ def test_a_json_search_is_padded_like_a_raw_one() -> None:
     """Fewer neighbours than k leave -1 and NaN, in either form."""
     found = {"results": [[{"id": 5, "score": 0.5}], []], "sequence": 1, "generation": 0}
 
-    result = answers.search(json_response(found), count=2, k=2, include_experience=False)
+    result = answers.search(json_response(found), count=2, k=2)
 
     assert result.ids.tolist() == [[5, -1], [-1, -1]]
     np.testing.assert_array_equal(result.scores, np.array([[0.5, np.nan], [np.nan, np.nan]], np.float32))
@@ -60,7 +86,7 @@ def test_neighbours_come_with_their_experiences() -> None:
     hit = {"id": 5, "score": 0.5, "experience": {"id": 5, "metadata": {"label": 3}, "unknown": 1}}
     found = {"results": [[hit]], "sequence": 1, "generation": 0}
 
-    result = answers.search(json_response(found), count=1, k=2, include_experience=True)
+    result = answers.search(json_response(found), count=1, k=2, include=("experience",))
 
     assert result.experiences is not None
     assert [item.metadata for item in result.experiences[0]] == [{"label": 3}]
@@ -71,7 +97,7 @@ def test_a_neighbour_that_left_meanwhile_is_left_out_where_experiences_were_aske
     hits = [{"id": 4, "score": 0.9}, {"id": 5, "score": 0.5, "experience": {"id": 5}}]
     found = {"results": [hits], "sequence": 1, "generation": 0}
 
-    result = answers.search(json_response(found), count=1, k=2, include_experience=True)
+    result = answers.search(json_response(found), count=1, k=2, include=("experience",))
 
     assert result.ids.tolist() == [[5, -1]]
     assert result.scores[0, 0] == np.float32(0.5)
@@ -95,7 +121,7 @@ def test_a_sample_becomes_parallel_arrays() -> None:
         {"id": 6, "probability": 0.75, "weight": 0.5, "sequence": 8},
     ]
 
-    batch = answers.sample(json_response({"items": items, "table_size": 2}), include_experience=False)
+    batch = answers.sample(json_response({"items": items, "table_size": 2}))
 
     assert len(batch) == 2
     assert batch.ids.tolist() == [4, 6]
@@ -129,9 +155,10 @@ def test_statuses_are_typed() -> None:
         lambda: answers.append(Response(200, {}, b"<html>"), count=1),
         lambda: answers.search_raw(raw_response([1], [0.1]), count=2, k=1),
         lambda: answers.search_raw(Response(200, {}, bytes(12)), count=1, k=1),
-        lambda: answers.search(
-            json_response({"results": [], "sequence": 1, "generation": 1}), count=1, k=1, include_experience=False
-        ),
+        lambda: answers.search(json_response({"results": [], "sequence": 1, "generation": 1}), count=1, k=1),
+        lambda: answers.search(found(hit(1)), count=1, k=1, ranked=True),
+        lambda: answers.search(found(hit(1, [1.0]), hit(2, [1.0, 2.0])), count=1, k=2, include=("vector",)),
+        lambda: answers.exported(Response(200, {}, b"")),
         lambda: answers.statuses(updates(), count=1),
         lambda: read(calls.get(1), Response(302, {"location": "/login"}, b"")),
     ],

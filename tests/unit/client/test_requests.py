@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from buffer_client import Experience, SearchResult, calls
+from buffer_client import Experience, Rank, SearchResult, calls
 from buffer_client.wire import MESSAGE_PACK, OCTETS, Call, Repeat, matrix, vector
 
 
@@ -19,7 +19,8 @@ def search_call(vectors: object = None, **given: object) -> Call[SearchResult]:
         "text": None,
         "k": 3,
         "where": None,
-        "include_experience": False,
+        "rank": None,
+        "include": (),
         "min_sequence": 0,
     }
     return calls.search(vectors, **(arguments | given))  # type: ignore[arg-type]
@@ -79,15 +80,28 @@ def test_a_search_for_ids_and_scores_travels_as_raw_float32() -> None:
     assert dict(request.query) == {"k": "3", "min_sequence": "7"}
 
 
-@pytest.mark.parametrize("given", [{"include_experience": True}, {"where": {"label": 3}}])
+@pytest.mark.parametrize("given", [{"include": ("experience",)}, {"where": {"label": 3}}])
 def test_a_search_that_needs_more_than_vectors_is_message_pack(given: dict[str, object]) -> None:
     """Filters and experiences have no place in the raw form."""
     request = search_call([1.0, 2.0], **given).request
 
     sent = msgspec.msgpack.decode(request.body)
-    assert sent["vectors"] == [[1.0, 2.0]]
+    assert sent["vectors"] == [np.array([1.0, 2.0], "<f4").tobytes()]
     assert sent.get("filter") == given.get("where")
-    assert sent.get("include") == (["experience"] if "include_experience" in given else None)
+    assert sent.get("include") == (["experience"] if "include" in given else None)
+
+
+def test_a_ranked_search_says_what_it_was_told_and_no_more() -> None:
+    """The service knows the rest; a rank without choices is a rank."""
+    told = Rank(candidates=30, freshness_half_life_s=60.0)
+    sent = [
+        msgspec.msgpack.decode(search_call([1.0], rank=rank, include=("vector", "experience")).request.body)
+        for rank in (told, Rank())
+    ]
+
+    powers = {"similarity_power": 1.0, "success_power": 1.0}
+    assert [body["rank"] for body in sent] == [{"candidates": 30, "freshness_half_life_s": 60.0, **powers}, powers]
+    assert sent[0]["include"] == ["experience", "vector"]
 
 
 def test_a_search_by_modality_is_one_query() -> None:
@@ -165,7 +179,7 @@ def test_outcomes_always_carry_a_request_id() -> None:
 def test_only_what_is_answered_the_same_twice_counts_as_repeatable() -> None:
     """Priorities with sequences, removals and rollbacks are not."""
     once: list[Call[Any]] = [calls.remove(1), calls.update_priorities([1], [1.0], [1]), calls.rollback(1)]
-    idempotent: list[Call[Any]] = [calls.append([]), calls.report_outcomes([1], [True], None), calls.export()]
+    idempotent: list[Call[Any]] = [calls.append([]), calls.report_outcomes([1], [True], None), calls.write_export()]
 
     assert {call.repeat for call in once} == {Repeat.ONCE}
     assert {call.repeat for call in idempotent} == {Repeat.IDEMPOTENT}

@@ -127,7 +127,7 @@ def test_without_prefetch_a_batch_is_drawn_when_it_is_asked_for() -> None:
 def test_the_options_of_the_draw_reach_the_service() -> None:
     """A fixed exponent is sent with each draw."""
     service = Sampled()
-    options: dict[str, Any] = {"beta": 0.7, "unique": True, "include_experience": True}
+    options: dict[str, Any] = {"beta": 0.7, "unique": True, "include": ("experience",)}
 
     with service.client() as client, SampleStream(client, 4, batches=range(1), prefetch=0, **options) as stream:
         (batch,) = stream
@@ -135,6 +135,28 @@ def test_the_options_of_the_draw_reach_the_service() -> None:
     assert batch.experiences is not None
     assert batch.experiences[0].id == 1
     assert service.draws[0] == {"size": 4, "unique": True, "beta": 0.7, "include": ["experience"]}
+
+
+def test_mode_filter_and_normaliser_reach_the_service_with_every_draw() -> None:
+    """As they were given."""
+    service = Sampled()
+    options: dict[str, Any] = {"mode": "recent", "filter": {"run": "a"}, "weight_norm": "floor"}
+
+    with service.client() as client, SampleStream(client, 4, batches=range(2), prefetch=0, **options) as stream:
+        list(stream)
+
+    assert service.draws == [{"size": 4, "unique": False, **options}] * 2
+
+
+@pytest.mark.parametrize(("status", "code"), [(503, "too-few-experiences"), (429, "rate-limited")])
+def test_a_stream_waits_where_the_service_asks_for_more_experiences(status: int, code: str) -> None:
+    """However often, beyond the client's own retries; the batch has the number that it would have had."""
+    service = Sampled(failures=[problem(status, code) for _ in range(5)])
+
+    with service.client() as client, SampleStream(client, 4, batches=range(2), beta=LinearBeta(0, 1, 2)) as stream:
+        assert first_ids(stream) == [1, 2]
+
+    assert [draw["beta"] for draw in service.draws] == [0.0, 1.0]
 
 
 def test_beta_follows_its_schedule_by_the_number_of_the_batch() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from buffer_client import SearchResult, StoredExperience, inverse_distance, similarity, softmax, vote, votes
+from buffer_client import RankParts, SearchResult, StoredExperience, inverse_distance, similarity, softmax, vote, votes
 from buffer_client.vote import Kernel, kernel_weights, squared_distances
 
 
@@ -144,9 +144,31 @@ def test_each_query_of_a_search_gets_its_own_vote() -> None:
     assert third is None
 
 
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_in_a_ranked_search_distance_counts_as_ever_and_is_multiplied_by_merit(metric: str) -> None:
+    """Whatever the order and its scores were made of; what has left pads and does not vote."""
+    scores = np.array([[0.9, 0.4, np.nan]]) if metric == "cosine" else np.array([[-0.2, -1.5, np.nan]])
+    near = (1 + scores) / 2 if metric == "cosine" else 1 / (1 - scores)
+    success, freshness = np.array([[0.25, 0.8, np.nan]]), np.array([[1.0, 0.5, np.nan]])
+    found = SearchResult(
+        ids=np.array([[1, 2, -1]]),
+        scores=np.full((1, 3), 0.5, np.float32),
+        sequence=1,
+        generation=1,
+        experiences=[[StoredExperience(id=1), StoredExperience(id=2)]],
+        parts=RankParts(near, success, freshness),
+    )
+
+    (outcome,) = votes(found, lambda neighbour: neighbour.id, metric=metric)
+
+    weights = kernel_weights(scores[0, :2], metric=metric) * [0.25, 0.4]
+    assert outcome is not None
+    np.testing.assert_allclose(outcome.weights, weights / weights.sum())
+
+
 def test_neighbours_without_content_cannot_vote() -> None:
     """A raw search returns ids alone."""
     found = SearchResult(np.zeros((1, 1), np.int64), np.zeros((1, 1), np.float32), 1, 1)
 
-    with pytest.raises(ValueError, match="include_experience"):
+    with pytest.raises(ValueError, match="include"):
         votes(found, lambda neighbour: neighbour.answer)
