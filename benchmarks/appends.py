@@ -26,6 +26,7 @@ from rich.console import Console
 from benchmarks import append_tables, raw_limits
 from benchmarks.load import Measured, finish, start
 from benchmarks.peers import postgres, sqlite
+from benchmarks.peers.contestant import UnavailableError
 from benchmarks.processes import Server, fill, indexed_service, listening, service
 from benchmarks.rounds import Rounds
 
@@ -97,7 +98,7 @@ class Run:
             try:
                 database = stack.enter_context(postgres.running(self._folder, self._options.rows))
                 self.notes.append(f"{database.version}, {self._options.rows} rows at the start")
-            except postgres.UnavailableError as error:
+            except UnavailableError as error:
                 self.notes.append(f"[bold red]PostgreSQL was NOT measured:[/] {error}")
             yield database
 

@@ -38,7 +38,9 @@ class Measured(msgspec.Struct):
     """Share of one core that the generator itself took."""
 
 
-class _Connection:
+class Connection:
+    """A kept connection with at most one request under way."""
+
     __slots__ = ("part", "sent_at", "socket")
 
     def __init__(self, host: str, port: int) -> None:
@@ -48,6 +50,7 @@ class _Connection:
         self.sent_at = 0.0
 
     def send(self, request: bytes) -> None:
+        """Send a whole request."""
         self.sent_at = time.perf_counter()
         self.socket.sendall(request)
 
@@ -75,7 +78,7 @@ class Load:
         self._epoll = select.epoll()
         self._connections = {}
         for _ in range(connections):
-            connection = _Connection(host, port)
+            connection = Connection(host, port)
             self._connections[connection.socket.fileno()] = connection
             self._epoll.register(connection.socket, select.EPOLLIN)
 
@@ -105,7 +108,7 @@ class Load:
         p50_ms, p99_ms = 1000 * np.percentile(latencies or [np.inf], [50, 99])
         return Measured(len(latencies) / duration_s, float(p50_ms), float(p99_ms), refused, busy)
 
-    def _answers(self) -> Iterator[tuple[_Connection, bytes]]:
+    def _answers(self) -> Iterator[tuple[Connection, bytes]]:
         events = self._epoll.poll(_TIMEOUT_S)
         if not events:
             raise TimeoutError(f"no answer within {_TIMEOUT_S:.0f} s")

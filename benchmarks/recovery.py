@@ -159,6 +159,9 @@ def recover(buffer: Buffer, *, cold: bool) -> ObservedService:
     buffer.note("peak RSS after the start, MiB", peak_mib)
     buffer.note("private before the kill, MiB", buffer.before.private_mib)
     buffer.note("private after the start, MiB", settled.private_mib)
+    rows = min(buffer.acknowledged, buffer.capacity)
+    buffer.note("resident bytes per row", settled.rss_mib * 2**20 / rows)
+    buffer.note("private bytes per row", settled.private_mib * 2**20 / rows)
     buffer.note("peak RSS / RSS before", peak_mib / buffer.before.rss_mib)
     buffer.note("private / private before", settled.private_mib / buffer.before.private_mib)
     return service

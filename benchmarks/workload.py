@@ -42,7 +42,9 @@ def append_requests(host: str) -> Iterator[bytes]:
 def search_requests(host: str) -> Iterator[bytes]:
     """Yield whole HTTP requests without end, each a search of one vector for its ten nearest."""
     path = "/v1/search?k=10"
-    yield from cycle([_request(host, path, "application/octet-stream", row.tobytes()) for row in vectors(POOL, seed=1)])
+    yield from cycle(
+        [http_request(host, path, "application/octet-stream", row.tobytes()) for row in vectors(POOL, seed=1)]
+    )
 
 
 def _append_request(host: str, number: int, vector: bytes) -> tuple[bytes, bytes]:
@@ -53,11 +55,12 @@ def _append_request(host: str, number: int, vector: bytes) -> tuple[bytes, bytes
         "metadata": metadata(number),
     }
     body = msgspec.msgpack.encode({"experiences": [experience]})
-    head, _, tail = _request(host, "/v1/experiences", "application/msgpack", body).partition(_PLACE)
+    head, _, tail = http_request(host, "/v1/experiences", "application/msgpack", body).partition(_PLACE)
     return head, tail
 
 
-def _request(host: str, path: str, content_type: str, body: bytes) -> bytes:
+def http_request(host: str, path: str, content_type: str, body: bytes) -> bytes:
+    """Return a whole HTTP/1.1 POST request."""
     lines = (
         f"POST {path} HTTP/1.1",
         f"host: {host}",

@@ -21,6 +21,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.load import Measured
+from benchmarks.peers.contestant import UnavailableError
 from benchmarks.workload import DIMENSION
 
 TABLES = ("plain", "hnsw")
@@ -42,10 +43,6 @@ _NOBODY = 65534
 _START_TIMEOUT_S = 30.0
 
 
-class UnavailableError(Exception):
-    """A peer cannot be installed or started here; the message says why."""
-
-
 @dataclass(frozen=True, slots=True)
 class Postgres:
     """A running server with filled tables."""
@@ -56,20 +53,37 @@ class Postgres:
 
     def insert(self, table: str, connections: int, duration_s: float, warm_up_s: float) -> Measured:
         """Insert single rows, each in a transaction of its own."""
-        arguments = ["insert", table, str(connections), str(duration_s), str(warm_up_s)]
-        return msgspec.json.decode(_client(self.python, self.sockets, arguments), type=Measured)
+        arguments = [str(self.sockets), "insert", table, str(connections), str(duration_s), str(warm_up_s)]
+        return msgspec.json.decode(run_client(self.python, _CLIENT, arguments), type=Measured)
 
 
 @contextmanager
 def running(folder: Path, rows: int) -> Iterator[Postgres]:
     """Run a server on a new cluster in this folder, with ``rows`` rows in each table; raises UnavailableError."""
-    home = folder / "postgres"
-    home.mkdir()
+    with serving(folder / "postgres") as (python, home, _):
+        try:
+            version = run_client(python, _CLIENT, [str(home), "fill", str(rows), str(DIMENSION)]).decode().strip()
+        except subprocess.CalledProcessError as error:
+            raise UnavailableError(f"PostgreSQL could not be filled: {error.stderr[-500:].decode()}") from error
+        yield Postgres(python, home, version)
+
+
+@contextmanager
+def serving(home: Path, data: Path | None = None) -> Iterator[tuple[Path, Path, int]]:
+    """Run a server in a new folder, on a copy of ``data`` or on a new cluster.
+
+    Yields the environment's Python, the folder of the socket and the server's process id; raises UnavailableError.
+    """
+    home.mkdir(parents=True)
     try:
         python, binaries = _install(home)
+        if data is not None:
+            shutil.copytree(data, home / "data")
         _own(home)
-        initdb = [str(binaries / "initdb"), "-D", str(home / "data"), "-U", "bench", "-A", "trust", "-E", "UTF8"]
-        subprocess.run([*initdb, "--locale=C"], check=True, capture_output=True, cwd=home, user=_user(), group=_user())
+        if data is None:
+            initdb = [str(binaries / "initdb"), "-D", str(home / "data"), "-U", "bench", "-A", "trust", "-E", "UTF8"]
+            command = [*initdb, "--locale=C"]
+            subprocess.run(command, check=True, capture_output=True, cwd=home, user=_user(), group=_user())
     except (OSError, subprocess.SubprocessError) as error:
         detail = getattr(error, "stderr", b"") or b""
         raise UnavailableError(
@@ -82,22 +96,18 @@ def running(folder: Path, rows: int) -> Iterator[Postgres]:
         subprocess.Popen(command, stdout=log, stderr=log, cwd=home, user=_user(), group=_user()) as process,
     ):
         try:
-            version = _filled(python, home, rows, process)
-            yield Postgres(python, home, version)
+            _wait_for_socket(home, process)
+            yield python, home, process.pid
         finally:
             process.send_signal(signal.SIGINT)
 
 
-def _filled(python: Path, home: Path, rows: int, process: subprocess.Popen[bytes]) -> str:
+def _wait_for_socket(home: Path, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _START_TIMEOUT_S
     while not (home / ".s.PGSQL.5432").exists():
         if process.poll() is not None or time.monotonic() > deadline:
             raise UnavailableError(f"PostgreSQL did not start: {(home / 'log').read_text()[-500:]}")
         time.sleep(0.1)
-    try:
-        return _client(python, home, ["fill", str(rows), str(DIMENSION)]).decode().strip()
-    except subprocess.CalledProcessError as error:
-        raise UnavailableError(f"PostgreSQL could not be filled: {error.stderr[-500:].decode()}") from error
 
 
 def _install(home: Path) -> tuple[Path, Path]:
@@ -132,6 +142,6 @@ def _user() -> int | None:
     return _NOBODY if os.geteuid() == 0 else None
 
 
-def _client(python: Path, sockets: Path, arguments: list[str]) -> bytes:
-    command = [str(python), str(_CLIENT), str(sockets), *arguments]
-    return subprocess.run(command, check=True, capture_output=True).stdout
+def run_client(python: Path, program: Path, arguments: list[str]) -> bytes:
+    """Run a program in the peer's environment and return what it prints; raises CalledProcessError."""
+    return subprocess.run([str(python), str(program), *arguments], check=True, capture_output=True).stdout
