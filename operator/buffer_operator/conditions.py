@@ -16,9 +16,13 @@ class ConditionType(StrEnum):
     """What is known about a buffer, in the order in which it is listed."""
 
     READY = "Ready"
+    AVAILABLE = "Available"
     PROGRESSING = "Progressing"
     INDEX_CURRENT = "IndexCurrent"
     REBUILD_SUCCEEDED = "RebuildSucceeded"
+    POINTER_PROPAGATED = "PointerPropagated"
+    STORAGE_HEALTHY = "StorageHealthy"
+    PAUSED = "Paused"
 
 
 class Truth(StrEnum):
@@ -43,23 +47,61 @@ class Reason(StrEnum):
     IMAGE_UNAVAILABLE = "ImageUnavailable"
     CRASHING = "Crashing"
     STARTING = "Starting"
+    NODE_LOST = "NodeLost"
     TERMINATING = "Terminating"
+    SECRET_UNUSABLE = "SecretUnusable"  # noqa: S105 - the name of a reason
+    GPU_UNUSABLE = "GpuUnusable"
+    SUSPENDED = "Suspended"
+
+    SERVING = "Serving"
+    READ_ONLY = "ReadOnly"
+    NO_READY_POD = "NoReadyPod"
 
     SETTLED = "Settled"
     ROLLING_OUT = "RollingOut"
     REBUILDING = "Rebuilding"
     SWITCHING = "Switching"
+    SUSPENDING = "Suspending"
 
     SERVED = "Served"
     NO_GENERATION = "NoGeneration"
     GENERATION_REFUSED = "GenerationRefused"
+    ROLLED_BACK = "RolledBack"
+    CANARY_FAILED = "CanaryFailed"
     POINTER_UNREADABLE = "PointerUnreadable"
     PODS_SILENT = "PodsSilent"
+
+    PROPAGATED = "Propagated"
+    PROPAGATING = "Propagating"
+    PROPAGATION_TIMED_OUT = "PropagationTimedOut"
 
     NO_REBUILD_YET = "NoRebuildYet"
     REBUILT = "Rebuilt"
     REBUILD_FAILED = "RebuildFailed"
     EXPORT_FAILED = "ExportFailed"
+    QUALITY_TOO_LOW = "QualityTooLow"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    WAITING_FOR_TURN = "WaitingForTurn"
+    REBUILD_STARTED = "RebuildStarted"
+    ROLLBACK_REFUSED = "RollbackRefused"
+
+    VOLUME_UNUSABLE = "VolumeUnusable"
+    VOLUME_HEALTHY = "VolumeHealthy"
+    VOLUME_PENDING = "VolumePending"
+    VOLUME_LOST = "VolumeLost"
+    VOLUME_DELETED = "VolumeDeleted"
+    VOLUME_FULL = "VolumeFull"
+    VOLUME_ALMOST_FULL = "VolumeAlmostFull"
+    RESIZING = "Resizing"
+    FILE_SYSTEM_RESIZE_PENDING = "FileSystemResizePending"
+    RESIZE_REFUSED = "ResizeRefused"
+    MAXIMUM_REACHED = "MaximumReached"
+    STORE_UNWRITABLE = "StoreUnwritable"
+
+    PAUSED = "Paused"
+    ACTIVE = "Active"
+    CHANGES_PENDING = "ChangesPending"
+    NOTHING_PENDING = "NothingPending"
 
     BACKEND_FELL_BACK = "BackendFellBack"
 

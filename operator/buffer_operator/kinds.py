@@ -31,9 +31,14 @@ class Kind:
 BUFFER: Final = Kind(f"{names.API_GROUP}/{names.API_VERSION}", names.KIND, names.PLURAL)
 CLAIM: Final = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 CONFIG_MAP: Final = Kind("v1", "ConfigMap", "configmaps")
+DISRUPTION_BUDGET: Final = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 EVENT: Final = Kind("v1", "Event", "events")
 JOB: Final = Kind("batch/v1", "Job", "jobs")
+LEASE: Final = Kind("coordination.k8s.io/v1", "Lease", "leases")
+NETWORK_POLICY: Final = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 POD: Final = Kind("v1", "Pod", "pods")
+POD_MONITOR: Final = Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors")
+"""Known to the API server only where the Prometheus operator is installed."""
 ROLE: Final = Kind("rbac.authorization.k8s.io/v1", "Role", "roles")
 ROLE_BINDING: Final = Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
 SECRET: Final = Kind("v1", "Secret", "secrets")
@@ -47,9 +52,13 @@ _KINDS: Final = {
         BUFFER,
         CLAIM,
         CONFIG_MAP,
+        DISRUPTION_BUDGET,
         EVENT,
         JOB,
+        LEASE,
+        NETWORK_POLICY,
         POD,
+        POD_MONITOR,
         ROLE,
         ROLE_BINDING,
         SECRET,

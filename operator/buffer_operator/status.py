@@ -9,13 +9,18 @@ from dataclasses import dataclass
 
 from buffer_operator import conditions as conditions_module
 from buffer_operator import verdicts
+from buffer_operator.actions import EvictPod, describe
 from buffer_operator.conditions import Conditions, ConditionType, Reason, Truth
-from buffer_operator.generations import highest_generation, known_generations
+from buffer_operator.index_status import index_status
 from buffer_operator.kinds import STATEFUL_SET, Json
 from buffer_operator.labels import Component, selection
 from buffer_operator.observed import Observed
-from buffer_operator.rebuilds import active_job, failed_attempts
-from buffer_service.contract.pointer import Pointer
+from buffer_operator.plan import changes, restarts_due
+from buffer_operator.rebuilds import active_job, next_rebuild, rebuild_status
+from buffer_operator.rollbacks import rollback_status
+from buffer_operator.storage import judge_storage
+from buffer_operator.suspension import paused, paused_by
+from buffer_operator.volumes import refused_growth, volume_entries
 from buffer_service.contract.status import ServiceStatus
 
 
@@ -25,6 +30,8 @@ class Failure:
 
     reason: Reason
     message: str
+    size: str = ""
+    """The size that a volume could not be given."""
 
 
 def initial_status(generation: int, now: float) -> Json:
@@ -41,7 +48,10 @@ def status_of(observed: Observed, image: str, failure: Failure | None, now: floa
     """Return the status to write; ``now`` is Unix time in seconds."""
     buffer = observed.buffer
     before: list[Json] = buffer.status.get("conditions", [])
-    current = verdicts.judge(observed, failure.reason if failure else None, failure.message if failure else "")
+    current = verdicts.judge(observed, failure.reason if failure else None, failure.message if failure else "", now)
+    refused = _refused_growth(observed, failure, now)
+    current[ConditionType.STORAGE_HEALTHY] = judge_storage(observed, refused)
+    current[ConditionType.PAUSED] = paused(observed, _changes(observed, image, now))
     status = {
         "observedGeneration": buffer.generation,
         "phase": _phase(observed, current),
@@ -52,19 +62,62 @@ def status_of(observed: Observed, image: str, failure: Failure | None, now: floa
         **_counters(observed),
         **({"image": image} if image else {}),
     }
-    index = _index(observed)
-    rebuild = _rebuild(observed)
-    return status | ({"index": index} if index else {}) | ({"rebuild": rebuild} if rebuild else {})
+    index = index_status(observed)
+    rebuild = rebuild_status(observed, now, queued=failure is not None and failure.reason == Reason.WAITING_FOR_TURN)
+    rollback = rollback_status(observed, buffer.spec, now) if buffer.spec else buffer.status.get("rollback", {})
+    volumes = volume_entries(observed, refused)
+    restarts = _restarts(observed, image, now)
+    coming = next_rebuild(observed, buffer.spec, now) if buffer.spec else {}
+    parts = {
+        "index": index,
+        "rebuild": rebuild,
+        "nextRebuild": coming,
+        "rollback": rollback,
+        "volumes": volumes,
+        "pendingRestarts": restarts,
+    }
+    return status | {name: part for name, part in parts.items() if part}
+
+
+def _refused_growth(observed: Observed, failure: Failure | None, now: float) -> Json | None:
+    if failure is None or failure.reason != Reason.RESIZE_REFUSED:
+        return refused_growth(observed)
+    return {"size": failure.size, "at": conditions_module.timestamp(now), "message": failure.message}
+
+
+def _restarts(observed: Observed, image: str, now: float) -> list[Json]:
+    return [
+        {"pod": restart.pod, "reason": str(restart.reason), "message": restart.message}
+        for restart in restarts_due(observed, image, now)
+    ]
+
+
+def _changes(observed: Observed, image: str, now: float) -> list[str]:
+    """What would be done if it were not paused; reckoned only where it is."""
+    if paused_by(observed.buffer) is None:
+        return []
+    restarts = [f"restart {entry['pod']} ({entry['reason']})" for entry in _restarts(observed, image, now)]
+    actions = [action for action in changes(observed, image, now) if not isinstance(action, EvictPod)]
+    return [*(describe(action) for action in actions), *restarts]
 
 
 def _phase(observed: Observed, current: Conditions) -> str:
-    ready, index = current[ConditionType.READY], current[ConditionType.INDEX_CURRENT]
+    ready = current[ConditionType.READY]
     if observed.buffer.deleting:
         return "Terminating"
     if ready.reason == Reason.INVALID_SPEC:
         return "Invalid"
-    if ready.reason in (Reason.NAME_TAKEN, Reason.REFUSED_BY_API):
+    if ready.reason in (Reason.NAME_TAKEN, Reason.VOLUME_UNUSABLE, Reason.REFUSED_BY_API):
         return "Blocked"
+    if current[ConditionType.PAUSED].status == Truth.TRUE:
+        return "Paused"
+    return _phase_of_pods(observed, current)
+
+
+def _phase_of_pods(observed: Observed, current: Conditions) -> str:
+    ready, index = current[ConditionType.READY], current[ConditionType.INDEX_CURRENT]
+    if ready.reason in (Reason.SUSPENDED, Reason.SUSPENDING):
+        return "Suspended"
     if ready.status != Truth.TRUE:
         return "Pending" if ready.reason == Reason.UNSCHEDULABLE else "Starting"
     if index.reason == Reason.GENERATION_REFUSED:
@@ -100,48 +153,4 @@ def _counters(observed: Observed) -> Json:
             "active": service.backend.active,
             "reason": service.backend.reason,
         },
-    }
-
-
-def _index(observed: Observed) -> Json:
-    before: Json = observed.buffer.status.get("index", {})
-    pointer = observed.pointer
-    if pointer is None:
-        return before
-    known = known_generations(observed)
-    others = [entry["generation"] for entry in known if entry["generation"] != pointer.generation]
-    index: Json = {
-        "generation": pointer.generation,
-        "watermark": pointer.watermark,
-        "revision": pointer.revision,
-        "previousGeneration": others[0] if others else 0,
-        "known": known,
-    }
-    if pointer.flipped_at:
-        index["flippedAt"] = conditions_module.timestamp(pointer.flipped_at)
-    return index | _served(observed, before, pointer)
-
-
-def _served(observed: Observed, before: Json, pointer: Pointer) -> Json:
-    """When the pods began to serve the pointer. Measured once for each revision: a restart is no switch."""
-    names = ("count", "servedAt", "flipToServingSeconds")
-    if before.get("revision") == pointer.revision and "servedAt" in before:
-        return {name: before[name] for name in names if name in before}
-    services = [pod.service for pod in observed.serving if pod.service]
-    switches = [one.switch for one in services if one.switch and one.switch.revision == pointer.revision]
-    if not services or len(switches) < len(services):
-        return {}
-    return {
-        "count": services[0].index_rows,
-        "servedAt": conditions_module.timestamp(max(switch.at for switch in switches)),
-        "flipToServingSeconds": round(max(switch.since_flip_s for switch in switches), 3),
-    }
-
-
-def _rebuild(observed: Observed) -> Json:
-    job = active_job(observed)
-    return {
-        "lastGeneration": highest_generation(observed),
-        "failedAttempts": failed_attempts(observed),
-        **({"job": job.name} if job else {}),
     }

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+from buffer_operator.adoption import unusable_content
 from buffer_operator.conditions import (
     Condition,
     Conditions,
     ConditionType,
     Reason,
     Truth,
-    kept,
-    parse_timestamp,
-    previous,
     unobserved,
 )
+from buffer_operator.index_verdicts import index_current, rebuild_succeeded
 from buffer_operator.kinds import STATEFUL_SET, Json
-from buffer_operator.observed import JobView, Observed
+from buffer_operator.observed import Observed
 from buffer_operator.plan import foreign_children
-from buffer_operator.rebuilds import active_job, current_refusal
-from buffer_service.contract.pointer import Pointer
+from buffer_operator.propagation import behind, propagation
+from buffer_operator.rebuilds import active_job
+from buffer_operator.suspension import paused_by, suspended
 
 
-def judge(observed: Observed, failure: Reason | None, message: str) -> Conditions:
+def judge(observed: Observed, failure: Reason | None, message: str, now: float) -> Conditions:
     """Return every condition; ``failure`` is what went wrong while the plan was carried out."""
-    return {
+    return unobserved() | {
         ConditionType.READY: _ready(observed, failure, message),
+        ConditionType.AVAILABLE: _available(observed),
         ConditionType.PROGRESSING: _progressing(observed, failure, message),
-        ConditionType.INDEX_CURRENT: _index_current(observed),
-        ConditionType.REBUILD_SUCCEEDED: _rebuild_succeeded(observed, failure, message),
+        ConditionType.INDEX_CURRENT: index_current(observed),
+        ConditionType.REBUILD_SUCCEEDED: rebuild_succeeded(observed, failure, message),
+        ConditionType.POINTER_PROPAGATED: propagation(observed, now),
     }
 
 
@@ -34,7 +36,7 @@ def _ready(observed: Observed, failure: Reason | None, message: str) -> Conditio
     spec = observed.buffer.spec
     if spec is None:
         return Condition(Truth.FALSE, Reason.INVALID_SPEC, observed.buffer.invalid)
-    condition = _blocked(observed) or _pods_ready(observed, spec.replicas)
+    condition = _blocked(observed) or suspended(observed) or _pods_ready(observed, spec.pods_wanted)
     if failure == Reason.REFUSED_BY_API and condition.status != Truth.TRUE:
         return Condition(Truth.FALSE, failure, message)
     return condition
@@ -48,21 +50,59 @@ def _blocked(observed: Observed) -> Condition | None:
     if foreign:
         text = f"{', '.join(foreign)} exists and belongs to something else: rename the buffer or remove it."
         return Condition(Truth.FALSE, Reason.NAME_TAKEN, text)
-    return None
+    unusable = unusable_content(observed)
+    return Condition(Truth.FALSE, Reason.VOLUME_UNUSABLE, unusable) if unusable else None
 
 
 def _pods_ready(observed: Observed, wanted: int) -> Condition:
     ready = sum(pod.ready for pod in observed.pods)
     if ready >= wanted:
         return Condition(Truth.TRUE, Reason.ALL_READY, f"{ready} of {wanted} pods are ready.")
+    return _pod_trouble(observed) or _pod_on_its_way(observed, f"{ready} of {wanted} pods are ready")
+
+
+def _pod_trouble(observed: Observed) -> Condition | None:
+    if observed.token_problem:
+        return Condition(Truth.FALSE, Reason.SECRET_UNUSABLE, observed.token_problem)
     trouble = next((pod.trouble for pod in observed.pods if pod.trouble), None)
     if trouble:
         return Condition(Truth.FALSE, trouble.reason, trouble.message)
+    without_gpu = _without_gpu(observed)
+    return Condition(Truth.FALSE, Reason.GPU_UNUSABLE, without_gpu) if without_gpu else None
+
+
+def _pod_on_its_way(observed: Observed, count: str) -> Condition:
     if any(pod.deleting for pod in observed.pods):
         return Condition(Truth.FALSE, Reason.TERMINATING, "A pod is being replaced.")
     if not observed.pods:
         return Condition(Truth.FALSE, Reason.CREATING, "The StatefulSet has not created its pod yet.")
-    return Condition(Truth.FALSE, Reason.STARTING, f"{ready} of {wanted} pods are ready; the others are starting.")
+    return Condition(Truth.FALSE, Reason.STARTING, f"{count}; the others are starting.")
+
+
+def _without_gpu(observed: Observed) -> str:
+    """Return which pod waits because it may not serve from the CPU, and why it has no GPU; empty where none does."""
+    for pod in observed.pods:
+        if pod.service and not pod.ready and pod.service.backend.active == "cpu":
+            why = pod.service.backend.reason.rstrip(".")
+            return f"{pod.name} cannot use a GPU, and gpu.fallback is Forbidden: {why}."
+    return ""
+
+
+def _available(observed: Observed) -> Condition:
+    """Whether clients get answers, however far the rest has come; a spec that is not valid takes nothing away."""
+    spec = observed.buffer.spec
+    if not any(pod.ready for pod in observed.pods):
+        if spec is not None and spec.suspended:
+            return Condition(Truth.FALSE, Reason.SUSPENDED, "The buffer is suspended: requests are not answered.")
+        return Condition(Truth.FALSE, Reason.NO_READY_POD, "No pod is ready: requests are not answered.")
+    for pod in observed.serving:
+        if pod.service and not pod.service.store.writable:
+            why = pod.service.store.reason.rstrip(".")
+            return Condition(Truth.TRUE, Reason.READ_ONLY, f"{pod.name} answers reads and refuses writes: {why}.")
+    if not observed.serving:
+        text = "Requests are answered; whether writes are taken is not known, for the operator cannot ask the pod."
+        return Condition(Truth.TRUE, Reason.SERVING, text)
+    return Condition(Truth.TRUE, Reason.SERVING, "Reads and writes are answered.")
 
 
 def _progressing(observed: Observed, failure: Reason | None, message: str) -> Condition:
@@ -70,7 +110,19 @@ def _progressing(observed: Observed, failure: Reason | None, message: str) -> Co
         return Condition(Truth.FALSE, Reason.INVALID_SPEC, "Nothing is changed while the spec is not valid.")
     if failure == Reason.REFUSED_BY_API:
         return Condition(Truth.FALSE, failure, message)
-    return _on_the_way(observed) or Condition(Truth.FALSE, Reason.SETTLED, "Everything is as the spec asks.")
+    if paused_by(observed.buffer) is not None:
+        return Condition(Truth.FALSE, Reason.PAUSED, "Nothing is applied while reconciliation is paused; see Paused.")
+    if failure == Reason.WAITING_FOR_TURN:
+        return Condition(Truth.TRUE, failure, message)
+    return _on_the_way(observed) or _settled(observed)
+
+
+def _settled(observed: Observed) -> Condition:
+    spec = observed.buffer.spec
+    if spec is not None and spec.monitoring.pod_monitor and not observed.knows_pod_monitors:
+        text = "Everything is as the spec asks, but for the PodMonitor: the cluster does not know that kind."
+        return Condition(Truth.FALSE, Reason.SETTLED, text)
+    return Condition(Truth.FALSE, Reason.SETTLED, "Everything is as the spec asks.")
 
 
 def _on_the_way(observed: Observed) -> Condition | None:
@@ -81,8 +133,9 @@ def _on_the_way(observed: Observed) -> Condition | None:
         return Condition(Truth.TRUE, Reason.ROLLING_OUT, "The StatefulSet is bringing its pods to the latest template.")
     job = active_job(observed)
     if job:
-        return Condition(Truth.TRUE, Reason.REBUILDING, f"Job {job.name} builds generation {job.generation}.")
-    if _behind(observed):
+        why = f": {job.trigger_message}" if job.trigger_message else ""
+        return Condition(Truth.TRUE, Reason.REBUILDING, f"Job {job.name} builds generation {job.generation}{why}.")
+    if behind(observed):
         return Condition(Truth.TRUE, Reason.SWITCHING, "Pods are switching to the generation that is pointed to.")
     return None
 
@@ -93,90 +146,3 @@ def _rolled_out(stateful_set: Json) -> bool:
     ready: bool = status.get("readyReplicas", 0) >= wanted
     latest: bool = status.get("currentRevision") == status.get("updateRevision")
     return seen and ready and latest
-
-
-def _behind(observed: Observed) -> bool:
-    pointer = observed.pointer
-    return any(pointer and pod.service and pod.service.pointer_revision != pointer.revision for pod in observed.serving)
-
-
-def _index_current(observed: Observed) -> Condition:
-    pointer = observed.pointer
-    if pointer is None:
-        text = observed.pointer_error or "The pointer's ConfigMap does not exist yet."
-        return Condition(Truth.UNKNOWN, Reason.POINTER_UNREADABLE, text)
-    if not observed.serving:
-        silence = next((pod.silence for pod in observed.pods if pod.silence), "no pod is ready")
-        return Condition(Truth.UNKNOWN, Reason.PODS_SILENT, f"What is served is not known: {silence}.")
-    return _refused(observed) or _rolled_back(observed) or _served(observed, pointer)
-
-
-def _refused(observed: Observed) -> Condition | None:
-    refused = current_refusal(observed)
-    if refused is None:
-        return None
-    pod, refusal = refused
-    text = f"{pod.name} refuses generation {refusal.generation}: {refusal.reason.rstrip('.')}."
-    return Condition(Truth.FALSE, Reason.GENERATION_REFUSED, text)
-
-
-def _served(observed: Observed, pointer: Pointer) -> Condition:
-    if _behind(observed):
-        text = f"The pods do not serve revision {pointer.revision} (generation {pointer.generation}) yet."
-        return Condition(Truth.FALSE, Reason.SWITCHING, text)
-    if pointer.generation == 0:
-        return Condition(Truth.TRUE, Reason.NO_GENERATION, "There is no index yet: every experience is searched.")
-    return Condition(Truth.TRUE, Reason.SERVED, f"Generation {pointer.generation} is served by every ready pod.")
-
-
-def _rolled_back(observed: Observed) -> Condition | None:
-    """After a refusal the pods serve what is pointed to, and that is not what was meant."""
-    pointer = observed.pointer
-    if pointer is None or pointer.reason != "rollback":
-        return None
-    for pod in observed.serving:
-        refusal = pod.service.refused if pod.service else None
-        if refusal and refusal.revision == pointer.revision - 1:
-            text = (
-                f"{pod.name} refused generation {refusal.generation}: {refusal.reason.rstrip('.')}. "
-                f"The pointer was taken back to generation {pointer.generation}."
-            )
-            return Condition(Truth.FALSE, Reason.GENERATION_REFUSED, text)
-    before = kept(observed.buffer.status.get("conditions", []), ConditionType.INDEX_CURRENT)
-    same = observed.buffer.status.get("index", {}).get("revision") == pointer.revision
-    return before if before and same and before.reason == Reason.GENERATION_REFUSED else None
-
-
-def _rebuild_succeeded(observed: Observed, failure: Reason | None, message: str) -> Condition:
-    if failure == Reason.EXPORT_FAILED:
-        return Condition(Truth.FALSE, failure, message)
-    existing = observed.buffer.status.get("conditions", [])
-    before = kept(existing, ConditionType.REBUILD_SUCCEEDED)
-    finished = [job for job in observed.jobs if not job.active]
-    none_yet = unobserved()[ConditionType.REBUILD_SUCCEEDED]
-    if not finished:
-        fresh = before is None or before.reason in (none_yet.reason, Reason.NO_REBUILD_YET)
-        return _no_rebuild_yet() if fresh or before is None else before
-    last = finished[-1]
-    if before and before.reason == Reason.EXPORT_FAILED and not _newer(last, existing):
-        return before
-    return _outcome(last, observed)
-
-
-def _no_rebuild_yet() -> Condition:
-    return Condition(Truth.UNKNOWN, Reason.NO_REBUILD_YET, "No rebuild has finished yet.")
-
-
-def _newer(job: JobView, existing: list[Json]) -> bool:
-    entry = previous(existing, ConditionType.REBUILD_SUCCEEDED)
-    return entry is None or (job.finished_at or 0.0) > parse_timestamp(entry["lastTransitionTime"])
-
-
-def _outcome(job: JobView, observed: Observed) -> Condition:
-    if not job.succeeded:
-        text = f"Job {job.name} failed: {job.message or 'no reason was given'}"
-        return Condition(Truth.FALSE, Reason.REBUILD_FAILED, text)
-    if observed.pointer and observed.pointer.generation < job.generation:
-        text = f"Job {job.name} built generation {job.generation}, which is not the one that is pointed to."
-        return Condition(Truth.FALSE, Reason.GENERATION_REFUSED, text)
-    return Condition(Truth.TRUE, Reason.REBUILT, f"Job {job.name} built generation {job.generation}.")

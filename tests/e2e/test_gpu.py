@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.support.buffers import READY_S, Buffer
+from tests.e2e.support.buffers import READY_S, Buffer, manifest
 from tests.e2e.support.kubectl import Json, Kubectl, command, eventually
 from tests.e2e.support.operator import Operator
 
 GPU = "nvidia.com/gpu"
+SLICE = "nvidia.com/mig-1g.10gb"
 SAMPLE = Path(__file__).parent.parent.parent / "configs" / "samples" / "gpu.yaml"
 
 
@@ -53,11 +54,28 @@ def test_a_buffer_with_a_gpu_waits_for_a_node_that_has_one_and_tells_of_the_fall
         eventually(lambda: kubectl.get("pod", buffer.pod_name) is None, "the pod to give the GPU back", 60)
 
 
+@pytest.mark.timeout(240)
+def test_a_buffer_that_must_have_its_slice_does_not_serve_from_the_cpu(kubectl: Kubectl, nodes: list[str]) -> None:
+    """It runs on the node that offers the slice, is not ready, and says why; allowed to fall back, it serves."""
+    buffer = Buffer(kubectl)
+    with _advertised(nodes[-1], SLICE):
+        kubectl.apply(manifest(gpu={"migProfile": "1g.10gb", "fallback": "Forbidden"}))
+        ready = buffer.wait_condition("Ready", "False", READY_S, "GpuUnusable")
+        assert "gpu.fallback is Forbidden" in ready["message"]
+        assert buffer.pod()["spec"]["nodeName"] == nodes[-1]
+        assert buffer.pod()["spec"]["containers"][0]["resources"]["limits"] == {SLICE: "1"}
+        assert buffer.condition("Available")["status"] == "False"
+        buffer.patch({"gpu": {"fallback": "Allowed"}})
+        buffer.wait_ready(READY_S)
+        kubectl("delete", "experiencebuffer", buffer.name, "--timeout=20s")
+        eventually(lambda: kubectl.get("pod", buffer.pod_name) is None, "the pod to give the slice back", 60)
+
+
 @contextmanager
-def _advertised(node: str) -> Iterator[None]:
-    """Have the scheduler count one GPU on a node."""
+def _advertised(node: str, resource: str = GPU) -> Iterator[None]:
+    """Have the scheduler count one GPU, or one slice, on a node."""
     places = ("capacity", "allocatable")
-    path = "/status/{}/" + GPU.replace("/", "~1")
+    path = "/status/{}/" + resource.replace("/", "~1")
     _patch(node, [{"op": "add", "path": path.format(place), "value": "1"} for place in places])
     try:
         yield

@@ -9,15 +9,14 @@ import pytest
 from tests.e2e.support.buffers import RESOURCE, manifest
 from tests.e2e.support.kubectl import CommandError, Json, Kubectl
 from tests.e2e.support.namespaces import Namespaces
-from tests.e2e.support.operator import Operator
+from tests.helpers.broken_specs import AGAINST_A_RULE, OUT_OF_BOUNDS
 
 STORED = "stored"
 
 
 @pytest.fixture(scope="module")
-def buffers(namespaces: Namespaces, operator: Operator) -> Iterator[Kubectl]:
+def buffers(namespaces: Namespaces) -> Iterator[Kubectl]:
     """Yield kubectl in a namespace with one valid buffer, which no pod can serve."""
-    del operator
     made = namespaces.make("rejected")
     made.apply(manifest(STORED, image="invalid.example/none:1"))
     yield made
@@ -30,17 +29,14 @@ def _spec(**changed: object) -> Json:
 
 
 BROKEN_FROM_THE_START = [
-    pytest.param({"capacity": -1}, "spec.capacity", "greater than or equal to 1", id="capacity -1"),
-    pytest.param({"capacity": "many"}, "spec.capacity", "must be of type integer", id="capacity as text"),
-    pytest.param({"persistence": {"backend": "postgres"}}, "spec.persistence.backend", "lmdb", id="unknown store"),
-    pytest.param({"index": {"faissBackend": "tpu"}}, "spec.index.faissBackend", "gpu", id="unknown FAISS backend"),
-    pytest.param({"index": {"faissBackend": "gpu"}}, "spec.gpu", "is given no GPU", id="gpu backend without a GPU"),
-    pytest.param({"embedding": {"dimension": 0}}, "dimension", "greater than or equal to 1", id="dimension 0"),
-    pytest.param({"embedding": {}}, "spec.embedding.dimension", "Required value", id="no dimension"),
-    pytest.param({"replicas": 2}, "spec.replicas", "one writer", id="two replicas"),
+    pytest.param(fields, field, why, id=what) for what, fields, field, why in [*OUT_OF_BOUNDS, *AGAINST_A_RULE]
+] + [
     pytest.param({"capasity": 10}, "spec.capasity", "unknown field", id="unknown field"),
     pytest.param(
-        {"rebuild": {"everyOperations": 40_000}}, "rebuild.everyOperations", "at most half", id="rebuild too seldom"
+        {"podTemplate": {"spec": {"affinity": {"nodeAfinity": {}}}}},
+        "spec.podTemplate.spec.affinity.nodeAfinity",
+        "unknown field",
+        id="unknown affinity",
     ),
 ]
 BROKEN_AS_A_CHANGE = [
@@ -83,6 +79,16 @@ def test_a_change_that_cannot_be_made_is_refused_and_the_resource_stays(
     assert why in str(refused.value)
     after = buffers.existing(RESOURCE, STORED)
     assert (after["spec"], after["metadata"]["generation"]) == (before["spec"], before["metadata"]["generation"])
+
+
+def test_kubectl_scale_writes_what_the_rules_allow(buffers: Kubectl) -> None:
+    """0 suspends, 1 resumes, 2 is refused with the sentence of the rule."""
+    buffers("scale", RESOURCE, STORED, "--replicas=0")
+    assert buffers.existing(RESOURCE, STORED)["spec"]["replicas"] == 0
+    buffers("scale", RESOURCE, STORED, "--replicas=1")
+    with pytest.raises(CommandError, match="one writer"):
+        buffers("scale", RESOURCE, STORED, "--replicas=2")
+    assert buffers.existing(RESOURCE, STORED)["spec"]["replicas"] == 1
 
 
 @pytest.mark.parametrize(

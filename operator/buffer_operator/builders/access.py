@@ -6,6 +6,7 @@ from buffer_operator.builders.metadata import manifest
 from buffer_operator.kinds import ROLE, ROLE_BINDING, SECRET, SERVICE_ACCOUNT, Json
 from buffer_operator.labels import Component
 from buffer_operator.observed import Buffer
+from buffer_operator.spec import Spec
 from buffer_service.contract import names
 
 _RBAC_GROUP = "rbac.authorization.k8s.io"
@@ -44,6 +45,11 @@ def rebuild_binding(buffer: Buffer) -> Json:
         roleRef={"apiGroup": _RBAC_GROUP, "kind": "Role", "name": name},
         subjects=[{"kind": "ServiceAccount", "name": name, "namespace": buffer.namespace}],
     )
+
+
+def token_secret_of(buffer: str, spec: Spec) -> str:
+    """Return the name of the Secret with the tokens: the user's, or the one that the operator makes."""
+    return spec.auth.secret_name or names.token_secret(buffer)
 
 
 def token_secret(buffer: Buffer, tokens: dict[str, str]) -> Json:

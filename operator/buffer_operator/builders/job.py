@@ -5,10 +5,13 @@ A Job may run its pod twice; the generation in its name and in its arguments mak
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from buffer_operator import labels
+from buffer_operator.builders.environment import NO_GPU, as_entries, index_storage
 from buffer_operator.builders.metadata import manifest
 from buffer_operator.builders.security import container_security, pod_security
-from buffer_operator.builders.statefulset import CLAIM, NO_GPU, claim_of_first_pod, tolerations
+from buffer_operator.builders.statefulset import CLAIM, claim_of_first_pod, pull_secrets, tolerations
 from buffer_operator.kinds import JOB, Json
 from buffer_operator.labels import Component
 from buffer_operator.observed import Buffer
@@ -24,8 +27,23 @@ _TTL_S = 3600
 _TOKEN_S = 3600
 
 
-def rebuild_job(buffer: Buffer, spec: Spec, image: str, generation: int) -> Json:
-    """Return the Job that builds this generation from the export that is on the volume."""
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What started a rebuild, as its Job's annotations tell."""
+
+    kind: str
+    message: str
+    request: str = ""
+    """The token of a request by hand."""
+
+
+def rebuild_job(
+    buffer: Buffer, spec: Spec, image: str, generation: int, cause: Cause, searched_on: str = "cpu"
+) -> Json:
+    """Return the Job that builds this generation from the export that is on the volume.
+
+    ``searched_on`` is the device (``cpu`` or ``gpu``) that the index is chosen for: the one that the pods search on.
+    """
     name = names.rebuild_job(buffer.name, generation)
     body = {
         "backoffLimit": _BACKOFF_LIMIT,
@@ -46,15 +64,31 @@ def rebuild_job(buffer: Buffer, spec: Spec, image: str, generation: int) -> Json
         },
         "template": {
             "metadata": {"labels": labels.labels_of(buffer.name, Component.REBUILD)},
-            "spec": _pod(buffer, spec, image, generation),
+            "spec": _pod(buffer, spec, image, _arguments(buffer, spec, generation, searched_on)),
         },
     }
     job = manifest(JOB, buffer, name, Component.REBUILD, spec=body)
     job["metadata"]["labels"][labels.GENERATION] = str(generation)
+    job["metadata"]["annotations"] = {
+        labels.TRIGGER: cause.kind,
+        labels.TRIGGER_MESSAGE: cause.message,
+        **({labels.REBUILD: cause.request} if cause.request else {}),
+    }
     return job
 
 
-def _pod(buffer: Buffer, spec: Spec, image: str, generation: int) -> Json:
+def _arguments(buffer: Buffer, spec: Spec, generation: int, searched_on: str) -> list[str]:
+    places = ["--export", _EXPORT_PATH, "--indexes", _INDEXES_PATH, "--generation", str(generation)]
+    pointer = ["--pointer-configmap", names.pointer_config_map(buffer.name), "--namespace", buffer.namespace]
+    return [*places, *pointer, "--keep", str(spec.rebuild.keep_generations), "--device", searched_on]
+
+
+def _has_gpu(spec: Spec) -> bool:
+    return spec.gpu is not None and spec.rebuild.device != "cpu"
+
+
+def _pod(buffer: Buffer, spec: Spec, image: str, arguments: list[str]) -> Json:
+    runtime = spec.gpu.runtime_class_name if spec.gpu and _has_gpu(spec) else None
     beside_the_buffer = {
         "labelSelector": {"matchLabels": labels.selection(buffer.name, Component.BUFFER)},
         "topologyKey": "kubernetes.io/hostname",
@@ -65,9 +99,11 @@ def _pod(buffer: Buffer, spec: Spec, image: str, generation: int) -> Json:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": pod_security(),
+        **({"runtimeClassName": runtime} if runtime else {}),
         "affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [beside_the_buffer]}},
-        **tolerations(spec.gpu),
-        "containers": [_container(buffer, spec, image, generation)],
+        **tolerations(spec),
+        **pull_secrets(spec),
+        "containers": [_container(spec, image, arguments)],
         "volumes": [
             {"name": CLAIM, "persistentVolumeClaim": {"claimName": claim_of_first_pod(buffer.name)}},
             {"name": "tmp", "emptyDir": {}},
@@ -76,19 +112,19 @@ def _pod(buffer: Buffer, spec: Spec, image: str, generation: int) -> Json:
     }
 
 
-def _container(buffer: Buffer, spec: Spec, image: str, generation: int) -> Json:
-    places = ["--export", _EXPORT_PATH, "--indexes", _INDEXES_PATH, "--generation", str(generation)]
-    pointer = ["--pointer-configmap", names.pointer_config_map(buffer.name), "--namespace", buffer.namespace]
+def _container(spec: Spec, image: str, arguments: list[str]) -> Json:
     environment = {
         "XBUF_INDEX__TYPE": spec.index.type,
         "XBUF_INDEX__FAISS_N_PROBES": str(spec.index.probes),
         "XBUF_INDEX__RECALL_FLOOR": spec.index.recall_floor,
+        **index_storage(spec),
     }
     return {
         "name": CONTAINER,
         "image": image,
-        "command": ["xbuf", "rebuild", *places, *pointer, "--keep", str(spec.rebuild.keep_generations)],
-        "env": [*({"name": name, "value": value} for name, value in environment.items()), NO_GPU],
+        "command": ["xbuf", "rebuild", *arguments],
+        "env": [*as_entries(environment), *([] if _has_gpu(spec) else [NO_GPU])],
+        **_resources(spec),
         "securityContext": container_security(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
@@ -102,6 +138,16 @@ def _container(buffer: Buffer, spec: Spec, image: str, generation: int) -> Json:
             },
         ],
     }
+
+
+def _resources(spec: Spec) -> Json:
+    given = spec.rebuild.resources
+    limits = {name: str(value) for name, value in given.limits.items()}
+    if spec.gpu and _has_gpu(spec):
+        limits[spec.gpu.resource] = "1"
+    requests = {name: str(value) for name, value in given.requests.items()}
+    resources = {**({"limits": limits} if limits else {}), **({"requests": requests} if requests else {})}
+    return {"resources": resources} if resources else {}
 
 
 def _credentials() -> Json:

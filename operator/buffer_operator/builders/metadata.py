@@ -39,6 +39,11 @@ def owner_reference(buffer: Buffer) -> Json:
     }
 
 
+def holder_reference(buffer: Buffer) -> Json:
+    """Return the reference of an owner that is not the controller: it only keeps garbage from being left behind."""
+    return {**owner_reference(buffer), "controller": False}
+
+
 def stamped(wanted: Json) -> Json:
     """Return the manifest with its own digest as an annotation, by which a changed intent is recognised."""
     digest = hashlib.sha256(msgspec.json.encode(wanted, order="sorted")).hexdigest()[:16]

@@ -7,37 +7,34 @@ restarts no pod. The claim template of an existing StatefulSet cannot be changed
 from __future__ import annotations
 
 from buffer_operator import labels
+from buffer_operator.builders.access import token_secret_of
+from buffer_operator.builders.environment import environment
 from buffer_operator.builders.metadata import manifest
 from buffer_operator.builders.security import container_security, pod_security
 from buffer_operator.kinds import STATEFUL_SET, Json
 from buffer_operator.labels import Component
 from buffer_operator.observed import Buffer
-from buffer_operator.spec import Gpu, Spec
+from buffer_operator.spec import Spec
 from buffer_service.contract import names
 
 CONTAINER = "buffer"
 CLAIM = "data"
 _GRACE_S = 30
-NO_GPU = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}
-"""Without it a container that asked for no GPU can see all of its node's."""
 
 
 def stateful_set(buffer: Buffer, spec: Spec, image: str, claim_size: str) -> Json:
     """Return the StatefulSet."""
     selection = labels.selection(buffer.name, Component.BUFFER)
     body = {
-        "replicas": spec.replicas,
+        "replicas": spec.pods_wanted,
         "serviceName": names.headless_service(buffer.name),
         "podManagementPolicy": "Parallel",
         "selector": {"matchLabels": selection},
         "persistentVolumeClaimRetentionPolicy": {
-            "whenDeleted": spec.persistence.when_deleted,
+            "whenDeleted": "Retain",  # whether it goes is up to the buffer, which then owns it
             "whenScaled": "Retain",
         },
-        "template": {
-            "metadata": {"labels": labels.labels_of(buffer.name, Component.BUFFER)},
-            "spec": _pod(buffer, spec, image),
-        },
+        "template": {"metadata": _template_metadata(buffer, spec), "spec": _pod(buffer, spec, image)},
         "volumeClaimTemplates": [_claim(buffer, spec, claim_size)],
     }
     return manifest(STATEFUL_SET, buffer, buffer.name, spec=body)
@@ -48,11 +45,35 @@ def claim_of_first_pod(buffer: str) -> str:
     return f"{CLAIM}-{buffer}-0"
 
 
-def tolerations(gpu: Gpu | None) -> dict[str, list[Json]]:
-    """Return what lets a pod onto nodes that are reserved for GPU work; empty without a GPU."""
-    if gpu is None:
-        return {}
-    return {"tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]}
+def tolerations(spec: Spec) -> dict[str, list[Json]]:
+    """Return what lets a pod onto nodes with taints, those that are reserved for GPU work among them; may be empty."""
+    reserved: list[Json] = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}] if spec.gpu else []
+    wanted = [*reserved, *spec.pod_template.spec.tolerations]
+    return {"tolerations": wanted} if wanted else {}
+
+
+def pull_secrets(spec: Spec) -> dict[str, list[Json]]:
+    """Return the Secrets to pull the image with; may be empty."""
+    wanted = spec.pod_template.spec.image_pull_secrets
+    return {"imagePullSecrets": wanted} if wanted else {}
+
+
+def _template_metadata(buffer: Buffer, spec: Spec) -> Json:
+    given = spec.pod_template.metadata
+    ours = labels.labels_of(buffer.name, Component.BUFFER)
+    return {"labels": {**given.labels, **ours}, **({"annotations": given.annotations} if given.annotations else {})}
+
+
+def _placement(spec: Spec) -> Json:
+    """Where the pod may run, as far as the spec says."""
+    given = spec.pod_template.spec
+    fields = {
+        "nodeSelector": given.node_selector,
+        "affinity": given.affinity,
+        "topologySpreadConstraints": given.topology_spread_constraints,
+        "priorityClassName": given.priority_class_name,
+    }
+    return {name: value for name, value in fields.items() if value} | tolerations(spec) | pull_secrets(spec)
 
 
 def _pod(buffer: Buffer, spec: Spec, image: str) -> Json:
@@ -64,11 +85,11 @@ def _pod(buffer: Buffer, spec: Spec, image: str) -> Json:
         "terminationGracePeriodSeconds": _GRACE_S,
         "securityContext": pod_security(),
         **({"runtimeClassName": runtime} if runtime else {}),
-        **tolerations(spec.gpu),
+        **_placement(spec),
         "containers": [_container(spec, image)],
         "volumes": [
             {"name": "pointer", "configMap": {"name": names.pointer_config_map(buffer.name)}},
-            {"name": "tokens", "secret": {"secretName": names.token_secret(buffer.name)}},
+            {"name": "tokens", "secret": {"secretName": token_secret_of(buffer.name, spec)}},
             {"name": "tmp", "emptyDir": {}},
         ],
     }
@@ -79,7 +100,7 @@ def _container(spec: Spec, image: str) -> Json:
         "name": CONTAINER,
         "image": image,
         "command": ["xbuf", "serve", "--data", names.DATA_PATH, "--host", "0.0.0.0", "--port", str(names.HTTP_PORT)],  # noqa: S104
-        "env": _environment(spec),
+        "env": environment(spec),
         "ports": [
             {"name": "http", "containerPort": names.HTTP_PORT, "protocol": "TCP"},
             {"name": "operations", "containerPort": names.OPERATIONS_PORT, "protocol": "TCP"},
@@ -99,30 +120,10 @@ def _container(spec: Spec, image: str) -> Json:
     }
 
 
-def _environment(spec: Spec) -> list[dict[str, str]]:
-    values = {
-        "XBUF_SERVER__OPERATIONS_PORT": str(names.OPERATIONS_PORT),
-        "XBUF_AUTH__TOKENS_DIR": names.TOKENS_PATH,
-        "XBUF_PERSISTENCE__BACKEND": spec.persistence.backend,
-        "XBUF_BUFFER__CAPACITY": str(spec.capacity),
-        "XBUF_EMBEDDING__DIMENSION": str(spec.embedding.dimension),
-        "XBUF_EMBEDDING__METRIC": spec.embedding.metric,
-        "XBUF_SAMPLING__ALPHA": spec.sampling.alpha,
-        "XBUF_INDEX__TYPE": spec.index.type,
-        "XBUF_INDEX__FAISS_BACKEND": spec.index.faiss_backend,
-        "XBUF_INDEX__FAISS_N_PROBES": str(spec.index.probes),
-        "XBUF_INDEX__DELTA_ROWS_MAX": str(spec.index.delta_rows_max),
-        "XBUF_INDEX__POINTER_DIR": names.POINTER_PATH,
-        "XBUF_REBUILD__MODE": "external",
-    }
-    entries = [{"name": name, "value": value} for name, value in values.items()]
-    return entries if spec.gpu else [*entries, NO_GPU]
-
-
 def _resources(spec: Spec) -> Json:
     limits = {name: str(value) for name, value in spec.resources.limits.items()}
     if spec.gpu:
-        limits[spec.gpu.resource_name] = str(spec.gpu.count)
+        limits[spec.gpu.resource] = str(spec.gpu.count)
     requests = {name: str(value) for name, value in spec.resources.requests.items()}
     resources = {**({"limits": limits} if limits else {}), **({"requests": requests} if requests else {})}
     return {"resources": resources} if resources else {}

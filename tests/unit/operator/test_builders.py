@@ -7,39 +7,27 @@ from collections.abc import Callable
 import pytest
 from buffer_operator import drift
 from buffer_operator.builders import access
-from buffer_operator.builders.job import rebuild_job
+from buffer_operator.builders.job import Cause, rebuild_job
 from buffer_operator.builders.metadata import stamped
+from buffer_operator.builders.networkpolicy import network_policy
+from buffer_operator.builders.pdb import disruption_budget
+from buffer_operator.builders.podmonitor import pod_monitor
 from buffer_operator.builders.statefulset import stateful_set
 from buffer_operator.kinds import Json
-from buffer_operator.observed import Buffer
 from buffer_operator.spec import Spec, parse_spec
 
-from buffer_service.settings import Settings, known_settings
+from tests.unit.operator.manifests import a_buffer
 
 BASE: Json = {"embedding": {"dimension": 64}}
 
 
-def _buffer() -> Buffer:
-    return Buffer(
-        namespace="ns",
-        name="demo",
-        uid="u",
-        generation=1,
-        deleting=False,
-        spec=None,
-        invalid="",
-        status={},
-        resource={},
-    )
-
-
 def _pod(spec: Spec) -> Json:
-    pod: Json = stateful_set(_buffer(), spec, "image:1", "1Gi")["spec"]["template"]["spec"]
+    pod: Json = stateful_set(a_buffer(), spec, "image:1", "1Gi")["spec"]["template"]["spec"]
     return pod
 
 
 def _job(spec: Spec) -> Json:
-    return rebuild_job(_buffer(), spec, "image:1", 7)
+    return rebuild_job(a_buffer(), spec, "image:1", 7, Cause("operations", "500 operations wait"))
 
 
 def _job_pod(spec: Spec) -> Json:
@@ -68,7 +56,7 @@ def test_data_pods_hold_no_credentials_and_jobs_one_token() -> None:
     assert kinds == ["configMap", "secret", "emptyDir"]
     projected = [volume for volume in _job_pod(parse_spec(BASE))["volumes"] if "projected" in volume]
     assert len(projected) == 1
-    (rule,) = access.rebuild_role(_buffer())["rules"]
+    (rule,) = access.rebuild_role(a_buffer())["rules"]
     assert rule["resourceNames"] == ["demo-index"]
     assert set(rule["verbs"]) == {"get", "patch", "update"}
 
@@ -119,26 +107,6 @@ def test_a_gpu_is_asked_for_and_its_nodes_are_tolerated() -> None:
     assert hidden in _job_pod(spec)["containers"][0]["env"]
 
 
-@pytest.mark.parametrize("build", [_pod, _job_pod])
-def test_the_service_knows_every_setting_it_is_given(
-    build: Callable[[Spec], Json], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Names and values are read by the service's own settings."""
-    known = {f"XBUF_{group}__{field}".upper() for group, fields in known_settings().items() for field in fields}
-    given = {entry["name"]: entry["value"] for entry in build(parse_spec(BASE))["containers"][0]["env"]}
-    given.pop("NVIDIA_VISIBLE_DEVICES")
-    assert set(given) <= known
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    assert Settings().index.type == "auto"
-
-
-def test_the_template_of_a_spec_is_stable() -> None:
-    """The same spec and image give the same manifest, so nothing restarts."""
-    one, other = (stateful_set(_buffer(), parse_spec(BASE), "image:1", "1Gi") for _ in range(2))
-    assert stamped(one) == stamped(other)
-
-
 def test_quantities_that_the_api_server_rewrote_are_no_drift() -> None:
     """0.5 comes back as 500m, 1024Mi as 1Gi."""
     wanted = stamped({"metadata": {}, "spec": {"cpu": "0.5", "memory": "1024Mi"}})
@@ -152,3 +120,47 @@ def test_a_longer_list_is_drift() -> None:
     """A second port added by hand to a list of ours goes again."""
     wanted = stamped({"metadata": {}, "spec": {"ports": [1]}})
     assert drift.differs(wanted, {"metadata": wanted["metadata"], "spec": {"ports": [1, 2]}})
+
+
+def test_a_slice_is_asked_for_by_its_own_name() -> None:
+    """As the device plugin offers it with the mixed strategy."""
+    pod = _pod(parse_spec({**BASE, "gpu": {"migProfile": "1g.10gb"}}))
+    assert pod["containers"][0]["resources"] == {"limits": {"nvidia.com/mig-1g.10gb": "1"}}
+
+
+def test_tokens_of_the_user_are_mounted_in_place_of_ours() -> None:
+    """Under the same path, so the service need not know."""
+    volumes = _pod(parse_spec({**BASE, "auth": {"secretName": "shared"}}))["volumes"]
+    assert {"name": "tokens", "secret": {"secretName": "shared"}} in volumes
+
+
+def test_a_network_policy_lets_peers_and_the_operator_in_and_nothing_out() -> None:
+    """Without peers, the buffer's namespace; metrics from everywhere only where somebody is asked to scrape them."""
+    policy = network_policy(a_buffer(), parse_spec({**BASE, "networkPolicy": {"enabled": True}}))["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert "egress" not in policy
+    peers, operator = policy["ingress"]
+    assert peers["from"] == [{"podSelector": {}}]
+    assert [port["port"] for port in peers["ports"]] == [8080, 9090]
+    assert operator["from"][0]["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "experience-buffer-operator"}
+    assert [port["port"] for port in operator["ports"]] == [8080]
+    given = [{"namespaceSelector": {"matchLabels": {"team": "vision"}}}]
+    spec = {**BASE, "networkPolicy": {"enabled": True, "from": given}, "monitoring": {"podMonitor": True}}
+    peers, _, scraper = network_policy(a_buffer(), parse_spec(spec))["spec"]["ingress"]
+    assert peers["from"] == given
+    assert scraper == {"from": [{"namespaceSelector": {}}], "ports": [{"port": 9090, "protocol": "TCP"}]}
+
+
+def test_a_disruption_budget_lets_a_pod_go_that_is_not_ready() -> None:
+    """Otherwise a pod that never gets ready would hold its node for ever."""
+    body = disruption_budget(a_buffer())["spec"]
+    assert (body["maxUnavailable"], body["unhealthyPodEvictionPolicy"]) == (0, "AlwaysAllow")
+
+
+def test_a_pod_monitor_carries_the_users_labels_beside_ours() -> None:
+    """A Prometheus chooses by them; ours win."""
+    labels = {"release": "prometheus", "pixelis.dev/buffer": "other"}
+    monitor = pod_monitor(a_buffer(), parse_spec({**BASE, "monitoring": {"podMonitor": True, "labels": labels}}))
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    assert monitor["metadata"]["labels"]["pixelis.dev/buffer"] == "demo"
+    assert monitor["spec"]["podMetricsEndpoints"] == [{"port": "operations", "path": "/metrics"}]

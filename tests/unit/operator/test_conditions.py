@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from buffer_operator.conditions import ConditionType, Reason
 from buffer_operator.kinds import EVENT, POD
@@ -9,6 +12,17 @@ from buffer_operator.kinds import EVENT, POD
 from tests.unit.operator.driver import Driver
 from tests.unit.operator.model_api import SPEC
 from tests.unit.operator.model_cluster import ModelCluster
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_is_given_somewhere_and_explained(reason: Reason) -> None:
+    """None is only listed, and none is met by somebody who cannot look it up."""
+    package = REPOSITORY / "operator" / "buffer_operator"
+    sources = (path.read_text() for path in package.rglob("*.py"))
+    assert any(re.search(rf"\bReason\.{reason.name}\b", source) for source in sources)
+    assert f"`{reason}`" in (REPOSITORY / "docs" / "operator.md").read_text()
 
 
 async def test_the_first_visit_sets_every_condition_to_unknown(world: ModelCluster, operator: Driver) -> None:

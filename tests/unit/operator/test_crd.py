@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,8 @@ def test_every_field_of_the_spec_is_in_the_crd_and_the_other_way_round() -> None
 
     def walk_schema(schema: Json) -> dict[str, Any]:
         return {
-            name: walk_schema(part) if part.get("properties") else None for name, part in schema["properties"].items()
+            name: walk_schema(part) if part.get("properties") and name != "affinity" else None
+            for name, part in schema["properties"].items()
         }
 
     assert walk(Spec) == walk_schema(SCHEMA["properties"]["spec"])
@@ -87,6 +89,32 @@ def test_every_field_is_explained() -> None:
     fields = _fields({"properties": {name: SCHEMA["properties"][name] for name in ("spec", "status")}})
     missing = [path for path, part in fields.items() if not part.get("description", "").strip().endswith(".")]
     assert [path for path in missing if not path.endswith("[]")] == []
+
+
+def test_the_reference_is_up_to_date() -> None:
+    """docs/api.md is what scripts/document-api makes of the CRD."""
+    page = (REPOSITORY / "docs" / "api.md").read_text()
+    assert page == runpy.run_path(str(REPOSITORY / "scripts" / "document-api"))["document"]()
+
+
+def test_the_crd_is_small_enough_for_every_way_to_apply_it() -> None:
+    """``kubectl apply`` keeps a copy in an annotation, which holds 262,144 bytes at most."""
+    assert len(msgspec.json.encode(CRD)) < 200_000
+
+
+def test_no_field_of_the_spec_is_a_float() -> None:
+    """Their text is not the same on every machine that reads and writes it."""
+    fields = _fields(SCHEMA["properties"]["spec"])
+    assert [path for path, part in fields.items() if part.get("type") == "number"] == []
+
+
+def test_the_scale_subresource_leads_to_the_pods() -> None:
+    """What ``kubectl scale`` and autoscalers read and write."""
+    assert VERSION["subresources"]["scale"] == {
+        "specReplicasPath": ".spec.replicas",
+        "statusReplicasPath": ".status.replicas",
+        "labelSelectorPath": ".status.selector",
+    }
 
 
 def test_names_are_those_of_the_contract() -> None:

@@ -106,15 +106,6 @@ async def test_when_to_rebuild_can_be_changed_without_a_restart(world: ModelClus
     assert world.objects[POD, "demo-0"]["metadata"]["uid"] == uid
 
 
-async def test_the_claim_template_of_an_existing_stateful_set_stays(world: ModelCluster, operator: Driver) -> None:
-    """It cannot be changed: applying a larger one would be refused again and again."""
-    await operator.rounds(4)
-    world.change_spec(persistence={"size": "20Gi"})
-    await operator.rounds(4)
-    claim = world.objects[STATEFUL_SET, "demo"]["spec"]["volumeClaimTemplates"][0]
-    assert claim["spec"]["resources"]["requests"]["storage"] == "10Gi"
-
-
 async def test_objects_of_somebody_else_are_left_alone(world: ModelCluster, operator: Driver) -> None:
     """A Service of the same name is not taken over: the condition names it, nothing is written but the status."""
     world.put({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "demo", "namespace": "default"}, "spec": {}})

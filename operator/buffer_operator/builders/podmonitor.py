@@ -1,0 +1,21 @@
+"""The PodMonitor, by which a Prometheus operator finds the metrics of the data pods."""
+
+from __future__ import annotations
+
+from buffer_operator.builders.metadata import manifest
+from buffer_operator.kinds import POD_MONITOR, Json
+from buffer_operator.labels import BUFFER, Component, selection
+from buffer_operator.observed import Buffer
+from buffer_operator.spec import Spec
+
+
+def pod_monitor(buffer: Buffer, spec: Spec) -> Json:
+    """Return the PodMonitor; time series carry the buffer's name as a label."""
+    body = {
+        "selector": {"matchLabels": selection(buffer.name, Component.BUFFER)},
+        "podMetricsEndpoints": [{"port": "operations", "path": "/metrics"}],
+        "podTargetLabels": [BUFFER],
+    }
+    monitor = manifest(POD_MONITOR, buffer, buffer.name, spec=body)
+    monitor["metadata"]["labels"] = {**spec.monitoring.labels, **monitor["metadata"]["labels"]}
+    return monitor
