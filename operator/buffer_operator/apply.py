@@ -7,13 +7,30 @@ import secrets
 from typing import Final
 
 from buffer_operator import labels, metrics
-from buffer_operator.actions import Action, Apply, CreatePointer, CreateTokens, MovePointer, PokePod, StartRebuild
+from buffer_operator.actions import (
+    Action,
+    Apply,
+    CreatePointer,
+    CreateTokens,
+    EvictPod,
+    GrowClaim,
+    MovePointer,
+    NoteContent,
+    OrphanStatefulSet,
+    OwnClaim,
+    OwnPod,
+    PokePod,
+    Remove,
+    StartRebuild,
+    VolumeAction,
+    describe,
+)
 from buffer_operator.builders.access import token_secret
 from buffer_operator.builders.pointer import pointer_patch
 from buffer_operator.builders.statefulset import claim_of_first_pod
 from buffer_operator.cluster import Cluster
-from buffer_operator.errors import ExportFailedError, OperatorError
-from buffer_operator.kinds import CLAIM, CONFIG_MAP, POD
+from buffer_operator.errors import ExportFailedError, GrowthRefusedError, OperatorError, RefusedError
+from buffer_operator.kinds import CLAIM, CONFIG_MAP, POD, STATEFUL_SET, Json
 from buffer_operator.observed import Buffer, Observed
 from buffer_operator.pods import PodApi
 from buffer_service.contract import names
@@ -48,12 +65,47 @@ class Applier:
                 await self._cluster.patch(CONFIG_MAP, buffer.namespace, names.pointer_config_map(buffer.name), patch)
             case PokePod(pod, revision):
                 await self._poke(buffer, pod, revision)
+            case Remove(kind, name, uid):
+                await self._cluster.remove(kind, buffer.namespace, name, uid)
             case StartRebuild():
                 await self._rebuild(observed, action)
+            case EvictPod() | GrowClaim() | NoteContent() | OrphanStatefulSet() | OwnClaim() | OwnPod():
+                await self._apply_to_volume(buffer, action)
+
+    async def _apply_to_volume(self, buffer: Buffer, action: VolumeAction) -> None:
+        """Carry out what has to do with the volume and the pod that has it."""
+        match action:
+            case GrowClaim():
+                await self._grow(buffer, action)
+            case NoteContent(claim, content):
+                patch = {"metadata": {"annotations": {labels.CONTENT: content}}}
+                await self._cluster.patch(CLAIM, buffer.namespace, claim, patch)
+            case OwnClaim(claim, resource_version, owners, _):
+                owned: Json = {"resourceVersion": resource_version, "ownerReferences": list(owners)}
+                await self._cluster.patch(CLAIM, buffer.namespace, claim, {"metadata": owned})
+            case OwnPod(pod, resource_version, owners, _, template):
+                metadata: Json = {"resourceVersion": resource_version, "ownerReferences": list(owners)}
+                metadata["annotations"] = {labels.TEMPLATE: template or None}
+                await self._cluster.patch(POD, buffer.namespace, pod, {"metadata": metadata})
+            case OrphanStatefulSet(name, uid):
+                await self._cluster.orphan(STATEFUL_SET, buffer.namespace, name, uid)
+            case EvictPod(pod, uid, _):
+                await self._cluster.evict(buffer.namespace, pod, uid)
 
     async def _poke(self, buffer: Buffer, pod: str, revision: int) -> None:
         patch = {"metadata": {"annotations": {labels.POINTER_REVISION: str(revision)}}}
         await self._cluster.patch(POD, buffer.namespace, pod, patch)
+
+    async def _grow(self, buffer: Buffer, action: GrowClaim) -> None:
+        """Size and time are one write: where it is cut off, neither is there."""
+        patch = {
+            "metadata": {"annotations": {labels.GROWN_AT: f"{action.at:.0f}"}},
+            "spec": {"resources": {"requests": {"storage": action.size}}},
+        }
+        try:
+            await self._cluster.patch(CLAIM, buffer.namespace, action.claim, patch)
+        except RefusedError as error:
+            raise GrowthRefusedError(action.size, str(error)) from error
 
     async def _rebuild(self, observed: Observed, action: StartRebuild) -> None:
         try:
@@ -66,20 +118,3 @@ class Applier:
         namespace, claim = observed.buffer.namespace, claim_of_first_pod(observed.buffer.name)
         await self._cluster.patch(CLAIM, namespace, claim, patch)
         await self._cluster.create(action.job)
-
-
-def describe(action: Action) -> str:
-    """Return what an action does, in a few words, without secrets."""
-    match action:
-        case Apply(manifest):
-            return f"apply {manifest['kind']} {manifest['metadata']['name']}"
-        case CreatePointer():
-            return "create the pointer"
-        case CreateTokens():
-            return "create the tokens"
-        case MovePointer(pointer, _):
-            return f"move the pointer to generation {pointer.generation}, revision {pointer.revision}"
-        case PokePod(pod, revision):
-            return f"poke {pod} for revision {revision}"
-        case StartRebuild(_, generation, _):
-            return f"export and rebuild generation {generation}"

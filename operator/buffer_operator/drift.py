@@ -23,19 +23,22 @@ def differs(wanted: Json, found: Json) -> bool:
     digest = wanted["metadata"]["annotations"][labels.APPLIED]
     if found["metadata"].get("annotations", {}).get(labels.APPLIED) != digest:
         return True
-    return not _within(wanted, found)
+    return not covers(wanted, found)
 
 
-def _within(wanted: object, found: object) -> bool:
+def covers(wanted: object, found: object) -> bool:
+    """Whether all that is wanted is there; what else is there does not count, but for items of a list."""
+    if wanted == found:
+        return True
     if isinstance(wanted, dict):
-        return isinstance(found, dict) and all(_within(value, found.get(key)) for key, value in wanted.items())
+        return isinstance(found, dict) and all(covers(value, found.get(key)) for key, value in wanted.items())
     if isinstance(wanted, list):
         return (
             isinstance(found, list)
             and len(wanted) == len(found)
-            and all(_within(one, other) for one, other in zip(wanted, found, strict=True))
+            and all(covers(one, other) for one, other in zip(wanted, found, strict=True))
         )
-    return wanted == found or _same_quantity(wanted, found)
+    return _same_quantity(wanted, found)
 
 
 def _same_quantity(wanted: object, found: object) -> bool:

@@ -9,34 +9,75 @@ from __future__ import annotations
 
 from buffer_operator import drift
 from buffer_operator.actions import Action, Apply, CreatePointer, CreateTokens, MovePointer, PokePod
+from buffer_operator.adoption import plan_adoption, unusable_content
 from buffer_operator.builders import access, services
 from buffer_operator.builders.metadata import stamped
 from buffer_operator.builders.pointer import pointer_config_map
 from buffer_operator.builders.statefulset import CONTAINER, stateful_set
 from buffer_operator.generations import pointer_to_recreate, went_backwards
+from buffer_operator.growth import plan_growth
 from buffer_operator.kinds import CONFIG_MAP, SECRET, STATEFUL_SET, Json, kind_of
 from buffer_operator.observed import Observed
+from buffer_operator.optional import optional_objects, plan_removals
+from buffer_operator.pinning import pin_template
 from buffer_operator.rebuilds import plan_rebuild, plan_rollback
+from buffer_operator.recreation import plan_recreation, template_size
+from buffer_operator.restarts import Restart, pending_restarts, plan_evictions
 from buffer_operator.spec import Spec
+from buffer_operator.suspension import paused_by
+from buffer_operator.volumes import claim_size
 from buffer_service.contract import names
 from buffer_service.contract.pointer import Pointer
 
 
 def plan(observed: Observed, default_image: str, now: float) -> list[Action]:
     """Return what to do, in order; ``now`` is Unix time in seconds."""
+    return [] if paused_by(observed.buffer) is not None else changes(observed, default_image, now)
+
+
+def changes(observed: Observed, default_image: str, now: float) -> list[Action]:
+    """Return what there is to do, whether it is paused or not."""
     buffer = observed.buffer
-    if buffer.spec is None or buffer.deleting or foreign_children(observed):
+    if buffer.spec is None or _must_not_be_touched(observed):
         return []
     image = image_of(observed, buffer.spec, default_image)
-    actions: list[Action] = []
-    if (SECRET, names.token_secret(buffer.name)) not in observed.children:
+    growth = plan_growth(observed, buffer.spec, now)
+    actions: list[Action] = [growth] if growth else []
+    if not buffer.spec.auth.secret_name and (SECRET, names.token_secret(buffer.name)) not in observed.children:
         actions.append(CreateTokens())
     applies = [Apply(wanted) for wanted in _wanted(observed, buffer.spec, image) if _needs_apply(observed, wanted)]
     if observed.pointer is None or went_backwards(observed):
         return [*actions, _restored_pointer(observed), *applies]
-    actions += [*applies, *_pokes(observed, observed.pointer)]
-    follow_up = plan_rollback(observed, now) or plan_rebuild(observed, buffer.spec, image, now)
+    actions += [*applies, *plan_removals(observed, buffer.spec)]
+    actions += [*_around_pods(observed, now), *_pokes(observed, observed.pointer)]
+    follow_up: Action | None = plan_rollback(observed, buffer.spec, now)
+    if follow_up is None and not buffer.spec.suspended:
+        follow_up = plan_rebuild(observed, buffer.spec, image, now)
     return [*actions, follow_up] if follow_up else actions
+
+
+def restarts_due(observed: Observed, default_image: str, now: float) -> list[Restart]:
+    """Return the pods that are about to be restarted, and why."""
+    spec = observed.buffer.spec
+    if spec is None or _must_not_be_touched(observed):
+        return []
+    wanted = _stateful_set(observed, spec, image_of(observed, spec, default_image))
+    return pending_restarts(observed, wanted, now)
+
+
+def _keeps_its_pod(observed: Observed) -> bool:
+    """Whether the volume was deleted and is there only for as long as the pod uses it."""
+    return observed.volume is not None and observed.volume.deleting and bool(observed.pods)
+
+
+def _must_not_be_touched(observed: Observed) -> bool:
+    return observed.buffer.deleting or bool(foreign_children(observed)) or bool(unusable_content(observed))
+
+
+def _around_pods(observed: Observed, now: float) -> list[Action]:
+    if _keeps_its_pod(observed):
+        return []
+    return [*plan_adoption(observed), *plan_recreation(observed), *plan_evictions(observed, now)]
 
 
 def foreign_children(observed: Observed) -> list[str]:
@@ -66,7 +107,8 @@ def _wanted(observed: Observed, spec: Spec, image: str) -> list[Json]:
         access.rebuild_binding(buffer),
         services.headless_service(buffer),
         services.client_service(buffer),
-        stateful_set(buffer, spec, image, _claim_size(observed, spec)),
+        *optional_objects(observed, spec),
+        _stateful_set(observed, spec, image),
     ]
     return [stamped(one) for one in wanted]
 
@@ -80,20 +122,20 @@ def _restored_pointer(observed: Observed) -> Action:
     return MovePointer(pointer, found["metadata"]["resourceVersion"])
 
 
-def _claim_size(observed: Observed, spec: Spec) -> str:
+def _stateful_set(observed: Observed, spec: Spec, image: str) -> Json:
     """The claim template of a StatefulSet that exists cannot be changed."""
     found = observed.children.get((STATEFUL_SET, observed.buffer.name))
-    if found is None:
-        return spec.persistence.size
-    size: str = found["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"]
-    return size
+    size = template_size(found) if found else claim_size(observed, spec)
+    return pin_template(observed, spec, image, stateful_set(observed.buffer, spec, image, size))
 
 
 def _needs_apply(observed: Observed, wanted: Json) -> bool:
     found = observed.children.get((kind_of(wanted), wanted["metadata"]["name"]))
     if found is None:
         return True
-    return "deletionTimestamp" not in found["metadata"] and drift.differs(wanted, found)
+    if "deletionTimestamp" in found["metadata"] or (kind_of(wanted) == STATEFUL_SET and _keeps_its_pod(observed)):
+        return False
+    return drift.differs(wanted, found)
 
 
 def _pokes(observed: Observed, pointer: Pointer) -> list[Action]:

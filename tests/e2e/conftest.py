@@ -89,6 +89,15 @@ def image(operator: Operator) -> str:
     return os.environ.get("E2E_IMAGE") or operator.image
 
 
+@pytest.fixture(scope="module")
+def nobody_else(namespaces: Namespaces) -> Iterator[str]:
+    """Have no operator in the cluster while a module's tests run their own; yields the image of the one installed."""
+    del namespaces
+    installed = Operator.find()
+    with installed.stopped():
+        yield os.environ.get("E2E_IMAGE") or installed.image
+
+
 @pytest.fixture
 def kubectl(request: pytest.FixtureRequest, namespaces: Namespaces) -> Iterator[Kubectl]:
     """Yield kubectl in a namespace of the test's own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,6 +53,15 @@ class Buffer:
         """Return its status, empty where there is none yet."""
         status: Json = self.resource().get("status", {})
         return status
+
+    def patch(self, spec: Json) -> None:
+        """Change fields of the spec."""
+        patch = json.dumps({"spec": spec})
+        self.kubectl("patch", RESOURCE, self.name, "--type=merge", "--patch", patch)
+
+    def events(self, reason: str) -> list[Json]:
+        """Return its Events of that reason."""
+        return [event for event in self.kubectl.list("events") if event["reason"] == reason]
 
     def condition(self, kind: str) -> Json:
         """Return its condition of that type, empty where there is none."""

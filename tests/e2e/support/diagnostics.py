@@ -13,7 +13,7 @@ from tests.e2e.support.operator import Operator
 def describe(namespaces: Iterable[str]) -> str:
     """Return the state of these namespaces and the end of the operator's log."""
     parts = [_namespace(Kubectl(name)) for name in namespaces]
-    log = _tried(lambda: Operator.find().log("--tail=60"))
+    log = _tried(lambda: Operator.find().log("--tail=60", "--pod-running-timeout=1s"))
     return "\n".join([*parts, f"== log of the operator\n{log}"])
 
 

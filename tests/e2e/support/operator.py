@@ -67,12 +67,29 @@ class Operator:
         eventually(lambda: len(self.pods()) == 1, "one pod of the operator", _READY_S)
 
     @contextmanager
+    def with_setting(self, name: str, value: object) -> Iterator[None]:
+        """Run it with another value of one of its settings for a while."""
+        variable = f"XBUF_OPERATOR_{name.upper()}"
+        container = self.kubectl.existing("deployment", self.name)["spec"]["template"]["spec"]["containers"][0]
+        before = next((entry["value"] for entry in container["env"] if entry["name"] == variable), None)
+        self.kubectl("set", "env", f"deployment/{self.name}", f"{variable}={value}")
+        try:
+            self.wait_ready()
+            yield
+        finally:
+            restored = f"{variable}-" if before is None else f"{variable}={before}"
+            self.kubectl("set", "env", f"deployment/{self.name}", restored)
+            self.wait_ready()
+
+    @contextmanager
     def stopped(self) -> Iterator[None]:
-        """Have no operator for a while."""
+        """Have no operator for a while; afterwards there are as many as before."""
+        replicas = self.kubectl.existing("deployment", self.name)["spec"]["replicas"]
         self.kubectl("scale", f"deployment/{self.name}", "--replicas=0")
         try:
             eventually(lambda: not self.pods(), "the operator to be gone", _READY_S)
             yield
         finally:
-            self.kubectl("scale", f"deployment/{self.name}", "--replicas=1")
-            self.wait_ready()
+            self.kubectl("scale", f"deployment/{self.name}", f"--replicas={replicas}")
+            if replicas:
+                self.wait_ready()

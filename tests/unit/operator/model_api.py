@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 from buffer_operator import labels
+from buffer_operator.cluster import Listing
 from buffer_operator.conditions import timestamp
 from buffer_operator.errors import ChangedError, RefusedError
 from buffer_operator.kinds import BUFFER, CONFIG_MAP, EVENT, JOB, POD, Json, Kind, kind_of
@@ -33,6 +34,7 @@ class ModelApi:
     writes: list[str] = field(default_factory=list)
     crash_at_write: int | None = None
     crash_before: bool = False
+    unknown_kinds: set[Kind] = field(default_factory=set)
     refuses: dict[str, str] = field(default_factory=dict)
     """Kinds that cannot be applied, and the API server's words about it."""
     job_generations: list[int] = field(default_factory=list)
@@ -58,6 +60,10 @@ class ModelApi:
         self.buffer()["spec"].update(fields)
         self.touch(self.buffer(), spec_changed=True)
 
+    def annotate(self, name: str, value: str) -> None:
+        """Have a user annotate the buffer."""
+        self.buffer()["metadata"].setdefault("annotations", {})[name] = value
+
     def condition(self, kind: str, name: str = "demo") -> Json:
         """Return a condition of the buffer."""
         return next(entry for entry in self.buffer(name)["status"]["conditions"] if entry["type"] == kind)
@@ -68,16 +74,23 @@ class ModelApi:
         if gone is None:
             return
         uid = gone["metadata"]["uid"]
+        present = {item["metadata"]["uid"] for item in self.objects.values()}
         for key, child in list(self.objects.items()):
-            if any(owner["uid"] == uid for owner in child["metadata"].get("ownerReferences", [])):
+            owners = {owner["uid"] for owner in child["metadata"].get("ownerReferences", [])}
+            if uid in owners and not owners & present:
                 self.delete(*key)
 
     def named(self, kind: Kind) -> list[str]:
         """Return the names of all objects of a kind."""
         return sorted(name for found, name in self.objects if found == kind)
 
+    async def knows(self, kind: Kind) -> bool:
+        """See Reader."""
+        return kind not in self.unknown_kinds
+
     async def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
         """See Cluster."""
+        assert kind not in self.unknown_kinds
         assert namespace == NAMESPACE
         found: Json | None = copied(self.objects.get((kind, name)))
         return found
@@ -88,6 +101,10 @@ class ModelApi:
         key, _, value = selector.partition("=")
         found = [item for (one, _), item in self.objects.items() if one == kind]
         return [copied(item) for item in found if not selector or item["metadata"]["labels"].get(key) == value]
+
+    async def listing(self, kind: Kind, namespace: str | None, selector: str) -> Listing:
+        """See ApiCluster."""
+        return Listing(await self.list(kind, namespace, selector), str(self._version))
 
     async def create(self, manifest: Json) -> bool:
         """See Cluster."""
@@ -118,6 +135,7 @@ class ModelApi:
         if found is None:
             self.put(applied)
         else:
+            self.admit(kind, found, applied)
             applied["metadata"] = found["metadata"] | applied["metadata"]
             applied |= {"status": found["status"]} if "status" in found else {}
             self.objects[kind, name] = applied
@@ -132,8 +150,21 @@ class ModelApi:
         version = patch.get("metadata", {}).get("resourceVersion")
         if found is None or version not in (None, found["metadata"]["resourceVersion"]):
             raise ChangedError(f"{kind.name} {name} has changed")
-        _merge(found, patch)
-        self.touch(found)
+        patched = copied(found)
+        _merge(patched, patch)
+        self.admit(kind, found, patched)
+        self.objects[kind, name] = patched
+        self.touch(patched)
+        self._written()
+
+    async def remove(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+        """See Cluster."""
+        assert namespace == NAMESPACE
+        self._writing(f"remove {kind.name}")
+        found = self.objects.get((kind, name))
+        if found is None or found["metadata"]["uid"] != uid:
+            raise ChangedError(f"{kind.name} {name} has changed")
+        self.delete(kind, name)
         self._written()
 
     async def replace_status(self, resource: Json) -> None:
@@ -145,6 +176,9 @@ class ModelApi:
         found["status"] = copied(resource["status"])
         self.touch(found)
         self._written()
+
+    def admit(self, kind: Kind, found: Json, patched: Json) -> None:
+        """Raise RefusedError for what an API server refuses of changes; it knows of nothing here."""
 
     def _writing(self, what: str) -> None:
         self.writes.append(what)

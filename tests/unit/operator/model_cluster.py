@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 
 from buffer_operator import labels
 from buffer_operator.conditions import parse_timestamp, timestamp
+from buffer_operator.drift import quantity
 from buffer_operator.errors import UnavailableError
-from buffer_operator.kinds import CLAIM, CONFIG_MAP, JOB, POD, STATEFUL_SET, Json
+from buffer_operator.kinds import CLAIM, CONFIG_MAP, JOB, POD, SECRET, Json
 from buffer_operator.pods import Exported
 
 from buffer_service.contract import names
 from buffer_service.contract.pointer import INITIAL, Pointer, decode_pointer, encode_pointer, successor
 from buffer_service.contract.status import Backend, Refusal, ServiceStatus, StoreHealth, Switch
-from tests.unit.operator.model_api import NAMESPACE, ModelApi, copied
-
-ADDRESS = "10.0.0.7"
+from tests.unit.operator.model_api import START
+from tests.unit.operator.model_workloads import ADDRESS, Workloads
 
 
 @dataclass
@@ -34,18 +34,26 @@ class Process:
     switch: Switch | None = None
     refused: Refusal | None = None
     active_backend: str = "cpu"
+    tombstones: int = 0
+    recall: float | None = None
+    used_bytes: int = 0
+    unwritable: str = ""
+    """Why the store takes no writes; empty while it does."""
 
 
 @dataclass
-class ModelCluster(ModelApi):
+class ModelCluster(Workloads):
     """The cluster and everything in it; implements ``Cluster`` and ``PodApi``."""
 
     process: Process = field(default_factory=Process)
     bad_generations: set[int] = field(default_factory=set)
+    deadly_generations: set[int] = field(default_factory=set)
+    """The process does not survive loading these."""
+    dies_when_full: bool = False
+    """Whether the process cannot start on a full volume."""
     jobs_fail: bool = False
     jobs_hold: bool = False
     exports_fail: bool = False
-    no_node: bool = False
     pods_follow: bool = True
 
     def append(self, count: int) -> None:
@@ -74,17 +82,24 @@ class ModelCluster(ModelApi):
             watermark=process.watermark,
             index_type="flat",
             index_rows=process.watermark,
+            index_recall=0.9876 if process.pointer.generation else None,
+            index_built_at=START + process.pointer.generation if process.pointer.generation else None,
             delta_rows=process.sequence - process.watermark,
-            tombstones=0,
+            tombstones=process.tombstones,
+            recall=process.recall,
             pending_operations=process.sequence - process.watermark,
             backend=Backend(requested="auto", active=process.active_backend, reason="no GPU can be used"),
-            store=StoreHealth(backend="lmdb", writable=True, reason="", size_bytes=1),
+            store=self._store_health(process),
             rss_bytes=1,
             rebuild_running=False,
             rebuild_error="",
             switch=process.switch,
             refused=process.refused,
         )
+
+    def _store_health(self, process: Process) -> StoreHealth:
+        why = process.unwritable
+        return StoreHealth(backend="lmdb", writable=not why, reason=why, size_bytes=1, **self._volume())
 
     async def export(self, address: str, token: str) -> Exported:
         """See PodApi."""
@@ -95,48 +110,39 @@ class ModelCluster(ModelApi):
         return Exported(watermark=self.process.exported, rows=self.process.size)
 
     def _expect(self, address: str, token: str) -> None:
-        secret = next((item for (_, name), item in self.objects.items() if name == "demo-token"), None)
+        volumes = self.objects[POD, "demo-0"]["spec"]["volumes"]
+        mounted = next(volume["secret"]["secretName"] for volume in volumes if volume["name"] == "tokens")
+        secret = self.objects.get((SECRET, mounted))
         if address != ADDRESS or secret is None or base64.b64decode(secret["data"]["admin"]).decode() != token:
             raise UnavailableError("GET /v1/status answered 401")
 
     def step(self, seconds: float = 3.0) -> None:
         """Let time pass and every controller act once."""
         self.now += seconds
-        for name in self.named(STATEFUL_SET):
-            self._run_stateful_set(self.objects[STATEFUL_SET, name])
+        self.run_workloads()
         for name in self.named(JOB):
             self._run_job(name)
         for name in self.named(POD):
             self._follow(self.objects[POD, name])
 
-    def _run_stateful_set(self, stateful_set: Json) -> None:
-        name = stateful_set["metadata"]["name"]
-        template = stateful_set["spec"]["template"]
-        pod = self.objects.get((POD, f"{name}-0"))
-        if pod is not None and pod["spec"] != template["spec"]:
-            self.delete(POD, f"{name}-0")
-            pod = None
-        if pod is None:
-            owner = {"uid": stateful_set["metadata"]["uid"], "controller": True}
-            metadata = {"name": f"{name}-0", "namespace": NAMESPACE, "labels": template["metadata"]["labels"]}
-            metadata["ownerReferences"] = [owner]
-            self.put({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": copied(template["spec"])})
-            self.process.switch = self.process.refused = None
-            if (CLAIM, f"data-{name}-0") not in self.objects:
-                claim = {"name": f"data-{name}-0", "namespace": NAMESPACE}
-                self.put({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": claim})
-        elif self.no_node:
-            scheduled = {"type": "PodScheduled", "status": "False", "message": "0/2 nodes: insufficient nvidia.com/gpu"}
-            pod["status"] = {"conditions": [scheduled]}
-        else:
-            pod["status"] = {"podIP": ADDRESS, "conditions": [{"type": "Ready", "status": "True"}]}
-        ready = bool(pod and pod.get("status", {}).get("podIP"))
-        stateful_set["status"] = {
-            "observedGeneration": stateful_set["metadata"]["generation"],
-            "readyReplicas": int(ready),
-            "currentRevision": "1",
-            "updateRevision": "1",
-        }
+    def pod_started(self) -> None:
+        """A new process has forgotten what it refused."""
+        self.process.switch = self.process.refused = None
+
+    def _volume(self) -> dict[str, int]:
+        claim = self.objects.get((CLAIM, "data-demo-0"))
+        size = int(quantity(claim["status"]["capacity"]["storage"]) or 0) if claim else 0
+        return {"volume_size_bytes": size, "volume_free_bytes": max(0, size - self.process.used_bytes)}
+
+    def crashes(self) -> bool:
+        """Whether the process ends as it starts."""
+        volume = self._volume()
+        if self.dies_when_full and volume["volume_size_bytes"] and not volume["volume_free_bytes"]:
+            return True
+        try:
+            return self.pointer().generation in self.deadly_generations
+        except (KeyError, ValueError):
+            return False
 
     def _run_job(self, name: str) -> None:
         job = self.objects[JOB, name]
@@ -183,14 +189,25 @@ class ModelCluster(ModelApi):
         except (KeyError, ValueError):
             return
         process = self.process
-        if not self.pods_follow or poked != str(pointer.revision) or pointer.revision <= process.pointer.revision:
+        if (
+            self.crashes()
+            or not self.pods_follow
+            or poked != str(pointer.revision)
+            or pointer.revision <= process.pointer.revision
+        ):
             return
         if pointer.generation in self.bad_generations and pointer.generation != process.pointer.generation:
             process.refused = Refusal(
                 revision=pointer.revision, generation=pointer.generation, reason="a canary was not found.", at=self.now
             )
             return
+        if pointer.generation == 0:
+            process.refused = Refusal(
+                revision=pointer.revision, generation=0, reason="it names no generation", at=self.now
+            )
+            return
         process.pointer, process.watermark = pointer, pointer.watermark
+        process.tombstones, process.recall = 0, None
         process.switch = Switch(
             generation=pointer.generation,
             revision=pointer.revision,
