@@ -13,9 +13,10 @@ import msgspec
 from buffer_operator.conditions import parse_timestamp
 from buffer_operator.kinds import Json
 from buffer_operator.observed import Observed
+from buffer_operator.spec import Spec
 from buffer_service.contract.pointer import INITIAL, Pointer, successor
 
-_KNOWN_MAX: Final = 5
+_KNOWN_MAX: Final = 10
 
 
 def known_generations(observed: Observed) -> list[Json]:
@@ -66,6 +67,21 @@ def pointer_back_to(observed: Observed, generation: int, now: float) -> Pointer 
                 now=now,
             )
     return None
+
+
+def rollback_targets(observed: Observed, spec: Spec) -> list[int]:
+    """Return the generations that can be gone back to, newest first: earlier than the current one, and still kept.
+
+    A rebuild Job keeps the newest ``keepGenerations``, what was pointed to before its own, and its own.
+    """
+    known = [entry["generation"] for entry in known_generations(observed)]
+    return kept_before(known, observed.pointer.generation if observed.pointer else 0, spec.rebuild.keep_generations)
+
+
+def kept_before(known: list[int], current: int, keep: int) -> list[int]:
+    """Return those of the known generations, latest pointed to first, that are kept and earlier; newest first."""
+    kept = {*sorted(known)[-keep:], *known[:2]}
+    return sorted((number for number in kept if number < current), reverse=True)
 
 
 def went_backwards(observed: Observed) -> bool:
