@@ -1,5 +1,9 @@
 """kopf: watches the buffers and puts their keys into the queue, nothing else.
 
+It is a second way to hear of them, not the only one: kopf can stop watching without ending, for example where the API
+server fails while it looks for its resources. What the operator relies on is its own watch, which tells when it is
+dead.
+
 Only ``on.event`` is registered, so kopf writes nothing to the objects: no finalizer, no annotation. kopf runs on an
 event loop and a thread of its own: when it stops it cancels every task of its loop, and none of ours is there.
 """
@@ -67,7 +71,7 @@ def build_registry(enqueue: Enqueue) -> kopf.OperatorRegistry:
     return registry
 
 
-def build_settings(*, namespaced: bool) -> kopf.OperatorSettings:
+def build_settings(watch_silence_s: float, *, namespaced: bool) -> kopf.OperatorSettings:
     """Return kopf's settings: bounded times for every request, no Events of its own, no look at other namespaces."""
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
@@ -77,13 +81,18 @@ def build_settings(*, namespaced: bool) -> kopf.OperatorSettings:
     settings.watching.server_timeout = 120
     settings.watching.client_timeout = 150
     settings.watching.connect_timeout = 5
+    settings.watching.inactivity_timeout = watch_silence_s
     return settings
 
 
 class KopfThread:
-    """kopf on its own thread. ``ended`` is set when it is over, for whatever reason."""
+    """kopf on its own thread; ``enqueue`` is called on the loop that made it.
+
+    ``ended`` is set when kopf is over, for whatever reason.
+    """
 
     def __init__(self, operator_settings: OperatorSettings, enqueue: Enqueue) -> None:
+        self._settings = operator_settings
         self._namespaces = [scope for scope in operator_settings.watched if scope]
         self._enqueue = enqueue
         self._stop = threading.Event()
@@ -96,16 +105,20 @@ class KopfThread:
         self._thread.start()
 
     async def stop(self) -> None:
-        """Stop watching; takes a few seconds."""
+        """Stop watching, where that was begun; takes a few seconds."""
         self._stop.set()
-        await asyncio.to_thread(self._thread.join, 15)
+        if self._thread.is_alive():
+            await asyncio.to_thread(self._thread.join, 15)
+
+    def _hand_over(self, key: Key) -> None:
+        self._loop.call_soon_threadsafe(self._enqueue, key)
 
     def _run(self) -> None:
         try:
             asyncio.run(
                 kopf.operator(
-                    registry=build_registry(self._enqueue),
-                    settings=build_settings(namespaced=bool(self._namespaces)),
+                    registry=build_registry(self._hand_over),
+                    settings=build_settings(self._settings.watch_silence_s, namespaced=bool(self._namespaces)),
                     standalone=True,
                     clusterwide=not self._namespaces,
                     namespaces=self._namespaces,

@@ -1,12 +1,14 @@
 """The process: connects the parts, starts and stops them.
 
 Threads: the main one runs queue, watches, resync and HTTP on one event loop; kopf has its own. When a part that should
-run for ever ends, the process ends with exit status 1 and Kubernetes starts it anew.
+run for ever ends, the process ends with exit status 1 and Kubernetes starts it anew. Leadership that is lost is such an
+end; until it is gained, nothing but the probes runs.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import random
@@ -16,9 +18,12 @@ from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
+from buffer_operator.cache import Cache
 from buffer_operator.cluster import ApiCluster
 from buffer_operator.errors import OperatorError
 from buffer_operator.handlers import KopfThread
+from buffer_operator.kinds import BUFFER
+from buffer_operator.leader import Leadership, LeaseLeadership, Timing, Unchallenged, own_identity
 from buffer_operator.pods import HttpPods
 from buffer_operator.probes import Probes
 from buffer_operator.queue import Backoff, WorkQueue
@@ -50,35 +55,59 @@ async def run(settings: OperatorSettings) -> int:
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
     async with AsyncExitStack() as stack:
-        cluster = await ApiCluster.connect()
+        leadership = await _leadership(settings, stack)
+        cluster = await ApiCluster.connect(leadership.check, settings.watch_silence_s)
         stack.push_async_callback(cluster.close)
-        pods = HttpPods()
-        stack.push_async_callback(pods.close)
-        reconciler = Reconciler(cluster, pods, settings)
-        backoff = Backoff(settings.backoff_first_s, settings.backoff_max_s, random.Random())  # noqa: S311 - jitter
-        queue = WorkQueue(reconciler.visit, backoff)
-        resync = Resync(cluster, settings.watched, queue.add)
-        probes = Probes(resync, settings.resync_age_max_s)
+        cache = Cache(cluster, WATCHED)
+        queue = await _queue(settings, cluster, cache, leadership, stack)
+        resync = Resync(cluster, settings.watched, cache.stores[BUFFER], queue.add)
+        probes = Probes(resync, leadership, settings.resync_age_max_s)
         stack.push_async_callback(probes.stop)
         port = await probes.start(settings.host, settings.port)
         log.info("probes and metrics on port %d; watching %s", port, settings.namespaces or "the whole cluster")
+        kopf_thread = KopfThread(settings, queue.add)
+        stack.push_async_callback(kopf_thread.stop)
+        stack.push_async_callback(leadership.release)
         tasks = Tasks()
         stack.push_async_callback(tasks.stop)
         tasks.start("stop", stop.wait())
+        tasks.start("election", leadership.acquire())
+        if (ended := await tasks.until_done("election", "stop")) is not None:
+            return ended
+        tasks.start("lease", leadership.keep())
         tasks.start("first list", _first_list(resync))
-        if not await tasks.first_is_done("first list"):
-            return 0
-        kopf_thread = KopfThread(settings, queue.add_from_thread)
-        stack.push_async_callback(kopf_thread.stop)
+        if (ended := await tasks.until_done("first list", "stop")) is not None:
+            return ended
         kopf_thread.start()
         tasks.start("kopf", kopf_thread.ended.wait())
         tasks.start("resync", resync.run(settings.resync_s))
         for number in range(settings.workers):
             tasks.start(f"worker {number}", queue.work())
-        for kind in WATCHED:
-            for scope in settings.watched:
-                tasks.start(f"watch of {kind.plural} in {scope or 'all'}", watch(cluster, kind, scope, queue.add))
+        for kind, scope in itertools.product(WATCHED, settings.watched):
+            watching = watch(cluster, kind, scope, cache.stores[kind], queue.add)
+            tasks.start(f"watch of {kind.plural} in {scope or 'all'}", watching)
         return await tasks.until_one_ends("stop")
+
+
+async def _leadership(settings: OperatorSettings, stack: AsyncExitStack) -> Leadership:
+    """Return leadership by the Lease, on connections of its own: renewals wait for nothing else."""
+    if not settings.lease_namespace:
+        return Unchallenged()
+    cluster = await ApiCluster.connect()
+    stack.push_async_callback(cluster.close)
+    timing = Timing.of(settings.lease_duration_s)
+    return LeaseLeadership(cluster, settings.lease_namespace, settings.lease_name, own_identity(), timing)
+
+
+async def _queue(
+    settings: OperatorSettings, cluster: ApiCluster, cache: Cache, leadership: Leadership, stack: AsyncExitStack
+) -> WorkQueue:
+    """Return the queue whose workers reconcile."""
+    pods = HttpPods(leadership.check)
+    stack.push_async_callback(pods.close)
+    reconciler = Reconciler(cluster, pods, settings, cache=cache)
+    backoff = Backoff(settings.backoff_first_s, settings.backoff_max_s, random.Random())  # noqa: S311 - jitter
+    return WorkQueue(reconciler.visit, backoff)
 
 
 async def _first_list(resync: Resync) -> None:
@@ -101,16 +130,22 @@ class Tasks:
         """Start a part."""
         self._tasks[asyncio.create_task(work, name=name)] = name
 
-    async def first_is_done(self, name: str) -> bool:
-        """Wait for the first part that ends and forget it; returns whether it is the one of that name."""
+    async def until_done(self, name: str, expected: str) -> int | None:
+        """Wait until the part of that name is done, and forget it: None; else as ``until_one_ends``."""
+        part = next(task for task, known in self._tasks.items() if known == name)
         done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        return name in [self._tasks.pop(task) for task in done]
+        if done == {part} and part.exception() is None:
+            del self._tasks[part]
+            return None
+        return self._status(done, expected)
 
     async def until_one_ends(self, expected: str) -> int:
         """Wait until a part ends; returns 0 where it is the expected one, else 1."""
         done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        names = [self._tasks[task] for task in done]
-        if expected in names:
+        return self._status(done, expected)
+
+    def _status(self, done: set[asyncio.Task[Any]], expected: str) -> int:
+        if expected in [self._tasks[task] for task in done]:
             return 0
         for task in done:
             log.error("%s ended: %r", self._tasks[task], task.exception())

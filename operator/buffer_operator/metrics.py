@@ -20,3 +20,7 @@ API_REQUESTS: Final = Counter(
 QUEUE_DEPTH: Final = Gauge("xbuf_operator_queue_depth", "Buffers that are due and wait for a worker.")
 LAST_RESYNC: Final = Gauge("xbuf_operator_last_successful_resync_timestamp_seconds", "Unix time of the last resync.")
 WATCH_RESTARTS: Final = Counter("xbuf_operator_watch_restarts_total", "Watches that broke, by plural.", ["resource"])
+LEADING: Final = Gauge("xbuf_operator_leading", "1 where this process may act, 0 where it stands by.")
+GLANCES: Final = Counter(
+    "xbuf_operator_glances_total", "Looks at what the watches have seen, by what came of it.", ["result"]
+)

@@ -12,6 +12,7 @@ import aiohttp
 import msgspec
 
 from buffer_operator.errors import UnavailableError
+from buffer_operator.fence import Fence, FencedConnector, no_fence
 from buffer_service.contract import names
 from buffer_service.contract.status import ServiceStatus
 
@@ -42,8 +43,8 @@ class PodApi(Protocol):
 class HttpPods:
     """Pods by HTTP at their own addresses."""
 
-    def __init__(self) -> None:
-        self._session = aiohttp.ClientSession()
+    def __init__(self, fence: Fence = no_fence) -> None:
+        self._session = aiohttp.ClientSession(connector=FencedConnector(fence))
 
     async def close(self) -> None:
         """Close every connection."""
@@ -54,7 +55,7 @@ class HttpPods:
         return await self._ask("GET", address, "/v1/status", token, _STATUS_TIMEOUT, ServiceStatus)
 
     async def export(self, address: str, token: str) -> Exported:
-        """See PodApi."""
+        """See PodApi. Raises NotLeadingError where the fence refuses; then the pod was not asked."""
         return await self._ask("POST", address, "/v1/admin/export", token, _EXPORT_TIMEOUT, Exported)
 
     async def _ask(

@@ -118,10 +118,6 @@ class WorkQueue:
         self._schedule.add(key, self._loop.time() + after_s)
         self._changed.set()
 
-    def add_from_thread(self, key: Key) -> None:
-        """Visit the key at once; may be called from any thread."""
-        self._loop.call_soon_threadsafe(self.add, key)
-
     async def work(self) -> None:
         """Be one worker, until cancelled."""
         while True:
@@ -136,8 +132,9 @@ class WorkQueue:
         try:
             after_s = await self._visit(key)
         except Exception as error:
-            pause_s = self._backoff.failed(key)
-            unexpected = None if isinstance(error, OperatorError) else error
+            known = error if isinstance(error, OperatorError) else None
+            pause_s = max(self._backoff.failed(key), known.after_s if known else 0.0)
+            unexpected = None if known else error
             log.warning("%s: %s; next visit in %.1f s", key, error, pause_s, exc_info=unexpected)
             self.add(key, pause_s)
             return

@@ -32,10 +32,16 @@ class OperatorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Namespaces to watch, separated by commas; empty watches the whole cluster."""
     workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 8
     """Buffers that are reconciled at the same time."""
+    rebuilds_max: Annotated[int, msgspec.Meta(ge=1)] = 10
+    """Rebuild Jobs at the same time over all buffers that are watched; who has waited longest is next."""
     poll_s: Seconds = 3.0
-    """Time between two looks at a buffer whose pods serve."""
+    """Time between two looks at a buffer in which something changes."""
+    poll_max_s: Seconds = 15.0
+    """Longest time between two looks at a buffer in which nothing does."""
     resync_s: Seconds = 300.0
-    """Time between two visits of every buffer, whatever the watches say."""
+    """Time between two visits of every buffer that read it from the API server, whatever the watches say."""
+    watch_silence_s: Seconds = 70.0
+    """A watch that has said nothing for so long is dead; API servers send a bookmark each minute."""
     resync_age_max_s: Seconds = 900.0
     """``/livez`` fails when the last good resync is older."""
     reconcile_timeout_s: Seconds = 180.0
@@ -44,6 +50,12 @@ class OperatorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Pause after the first failure; doubled with each further one."""
     backoff_max_s: Seconds = 60.0
     """Longest pause after failures."""
+    lease_namespace: str = ""
+    """Namespace of the Lease by which one of several operators is chosen to act; empty: this is the only one."""
+    lease_name: Annotated[str, msgspec.Meta(min_length=1)] = "experience-buffer-operator"
+    """Name of that Lease."""
+    lease_duration_s: Annotated[float, msgspec.Meta(ge=1)] = 15.0
+    """Another operator acts where the Lease was not renewed for so long; the one that acts stops at two thirds."""
     host: str = "0.0.0.0"  # noqa: S104 - probes come from the kubelet
     """Address of probes and metrics."""
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8081

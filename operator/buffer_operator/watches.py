@@ -1,7 +1,7 @@
-"""Label-selected watches of what belongs to buffers, and the resync. Both only put keys into the queue.
+"""Watches of the buffers and, by label, of what belongs to them, and the resync: they fill the cache and the queue.
 
-A watch that ends or breaks lists again; what was deleted meanwhile is noticed by the next visit, which reads everything
-anew.
+A watch that the server ends goes on where it was. One that breaks, is refused or has been silent for too long lists
+again; what was deleted meanwhile is then missing from the list, and its buffer is visited.
 """
 
 from __future__ import annotations
@@ -10,72 +10,150 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import AsyncIterator, Callable
+from typing import Final, Protocol
 
 from buffer_operator import labels, metrics
-from buffer_operator.cluster import ApiCluster, Cluster
+from buffer_operator.cache import Store, buffer_of
+from buffer_operator.cluster import Listing
 from buffer_operator.errors import OperatorError
-from buffer_operator.kinds import BUFFER, CONFIG_MAP, JOB, POD, STATEFUL_SET, Json, Kind
+from buffer_operator.kinds import (
+    BUFFER,
+    CLAIM,
+    CONFIG_MAP,
+    DISRUPTION_BUDGET,
+    JOB,
+    NETWORK_POLICY,
+    POD,
+    ROLE,
+    ROLE_BINDING,
+    SERVICE,
+    SERVICE_ACCOUNT,
+    STATEFUL_SET,
+    Json,
+    Kind,
+)
 from buffer_operator.queue import Key
 
 log = logging.getLogger(__name__)
 
-WATCHED: Final = (STATEFUL_SET, JOB, POD, CONFIG_MAP)
+WATCHED: Final = (
+    BUFFER,
+    STATEFUL_SET,
+    JOB,
+    POD,
+    CONFIG_MAP,
+    CLAIM,
+    SERVICE,
+    SERVICE_ACCOUNT,
+    ROLE,
+    ROLE_BINDING,
+    NETWORK_POLICY,
+    DISRUPTION_BUDGET,
+)
 _PAUSE_FIRST_S: Final = 0.5
-_PAUSE_MAX_S: Final = 30.0
+_PAUSE_MAX_S: Final = 10.0
+_LIVED_S: Final = 2.0
+"""A watch that went on for longer was no failure from the start."""
 
 Enqueue = Callable[[Key], None]
 
 
-async def watch(cluster: ApiCluster, kind: Kind, namespace: str | None, enqueue: Enqueue) -> None:
-    """Enqueue the buffer of each object of this kind that appears, changes or goes; runs until cancelled."""
-    pause_s = _PAUSE_FIRST_S
+class Lister(Protocol):
+    """What the resync needs of an API server; see ``ApiCluster``."""
+
+    async def listing(self, kind: Kind, namespace: str | None, selector: str) -> Listing:
+        """Return the objects, and where to start watching."""
+
+
+class Watcher(Lister, Protocol):
+    """What a watch needs of it."""
+
+    def watch(self, kind: Kind, namespace: str | None, selector: str, resource_version: str) -> AsyncIterator[Json]:
+        """Yield what happens from there on."""
+
+
+async def watch(cluster: Watcher, kind: Kind, namespace: str | None, store: Store, enqueue: Enqueue) -> None:
+    """Keep the store as the API server has it, and enqueue the buffer of each object that appears, changes or goes.
+
+    Runs until cancelled.
+    """
+    pause_s, version = _PAUSE_FIRST_S, ""
     while True:
         started = time.monotonic()
         try:
-            await _watch_once(cluster, kind, namespace, enqueue)
+            if not version:
+                version = await _list_anew(cluster, kind, namespace, store, enqueue)
+            version = await _follow(cluster, kind, namespace, version, store, enqueue)
         except OperatorError as error:
+            version = ""
             metrics.WATCH_RESTARTS.labels(kind.plural).inc()
-            log.warning("watching %s again in about %.1f s: %s", kind.plural, pause_s, error)
+            log.warning("the watch of %s has to begin anew: %s", kind.plural, error)
         lived_s = time.monotonic() - started
-        pause_s = _PAUSE_FIRST_S if lived_s > _PAUSE_MAX_S else min(_PAUSE_MAX_S, pause_s * 2)
+        if version and lived_s > _LIVED_S:
+            continue
+        pause_s = _PAUSE_FIRST_S if lived_s > _LIVED_S else pause_s
         await asyncio.sleep(pause_s * (0.5 + random.random() / 2))  # noqa: S311 - jitter
+        pause_s = min(_PAUSE_MAX_S, pause_s * 2)
 
 
-async def _watch_once(cluster: ApiCluster, kind: Kind, namespace: str | None, enqueue: Enqueue) -> None:
-    listing = await cluster.list_metadata(kind, namespace, labels.BUFFER)
+async def _list_anew(cluster: Watcher, kind: Kind, namespace: str | None, store: Store, enqueue: Enqueue) -> str:
+    listing = await cluster.listing(kind, namespace, _selector(kind))
+    for key in store.replace(listing, namespace):
+        enqueue(key)
     for item in listing.items:
-        _enqueue(item, enqueue)
-    async for event in cluster.watch_metadata(kind, namespace, labels.BUFFER, listing.resource_version):
-        if event["type"] != "BOOKMARK":
-            _enqueue(event["object"], enqueue)
+        enqueue(Key(item["metadata"]["namespace"], buffer_of(item)))
+    return listing.resource_version
 
 
-def _enqueue(item: Json, enqueue: Enqueue) -> None:
-    metadata = item["metadata"]
-    buffer = metadata.get("labels", {}).get(labels.BUFFER)
-    if buffer:
-        enqueue(Key(metadata["namespace"], buffer))
+async def _follow(
+    cluster: Watcher, kind: Kind, namespace: str | None, version: str, store: Store, enqueue: Enqueue
+) -> str:
+    """Follow until the server ends the stream; returns where to go on."""
+    async for event in cluster.watch(kind, namespace, _selector(kind), version):
+        item = event["object"]
+        version = item["metadata"]["resourceVersion"]
+        if event["type"] == "BOOKMARK":
+            continue
+        if event["type"] == "DELETED":
+            store.drop(item["metadata"]["namespace"], item["metadata"]["name"])
+        else:
+            store.put(item)
+        enqueue(Key(item["metadata"]["namespace"], buffer_of(item)))
+    return version
+
+
+def _selector(kind: Kind) -> str:
+    return "" if kind == BUFFER else labels.BUFFER
 
 
 class Resync:
     """Visits every buffer from time to time, and knows when that last worked."""
 
-    def __init__(self, cluster: Cluster, scopes: tuple[str | None, ...], enqueue: Callable[[Key, float], None]) -> None:
+    def __init__(
+        self,
+        cluster: Lister,
+        scopes: tuple[str | None, ...],
+        store: Store,
+        enqueue: Callable[[Key, float], None],
+    ) -> None:
         self._cluster = cluster
         self._scopes = scopes
+        self._buffers = store
         self._enqueue = enqueue
         self.last_good_at: float | None = None
         """Monotonic time in seconds; None before the first."""
 
     async def once(self, spread_s: float) -> None:
-        """List every buffer and enqueue it within the next ``spread_s`` seconds; raises OperatorError."""
+        """List every buffer and enqueue it within the next ``spread_s`` seconds; raises OperatorError.
+
+        A buffer that is gone without a word from the watch is enqueued, too.
+        """
         for scope in self._scopes:
-            for item in await self._cluster.list(BUFFER, scope, ""):
-                metadata = item["metadata"]
-                pause_s = random.random() * spread_s  # noqa: S311 - jitter
-                self._enqueue(Key(metadata["namespace"], metadata["name"]), pause_s)
+            listing = await self._cluster.listing(BUFFER, scope, "")
+            listed = {Key(item["metadata"]["namespace"], item["metadata"]["name"]) for item in listing.items}
+            for key in listed | self._buffers.replace(listing, scope):
+                self._enqueue(key, random.random() * spread_s)  # noqa: S311 - jitter
         self.last_good_at = time.monotonic()
         metrics.LAST_RESYNC.set_to_current_time()
 
@@ -84,6 +162,6 @@ class Resync:
         while True:
             await asyncio.sleep(interval_s * (0.9 + random.random() / 5))  # noqa: S311 - jitter
             try:
-                await self.once(spread_s=min(30.0, interval_s / 10))
+                await self.once(spread_s=interval_s / 2)
             except OperatorError as error:
                 log.warning("the resync failed: %s", error)

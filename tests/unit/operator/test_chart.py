@@ -9,13 +9,17 @@ from pathlib import Path
 
 import pytest
 import yaml
-from buffer_operator.kinds import Json
+from buffer_operator.builders.networkpolicy import OPERATOR_LABELS
+from buffer_operator.kinds import BUFFER, Json
 from buffer_operator.settings import load_settings
+from buffer_operator.watches import WATCHED
 
 REPOSITORY = Path(__file__).parents[3]
 CHART = REPOSITORY / "helm" / "experience-buffer-operator"
 CACHE = Path(os.environ.get("XBUF_CACHE") or Path.home() / ".cache" / "experience-buffer")
 HELM = shutil.which("helm") or shutil.which("helm", path=str(CACHE / "cluster" / "bin"))
+
+NAME = "release-experience-buffer-operator"
 
 pytestmark = pytest.mark.skipif(HELM is None, reason="there is no helm")
 
@@ -37,6 +41,12 @@ def _one(items: list[Json], kind: str) -> Json:
     return found
 
 
+def _rights(items: list[Json]) -> list[Json]:
+    """Return the roles that are about buffers, not about the Lease."""
+    kinds = ("ClusterRole", "Role")
+    return [item for item in items if item["kind"] in kinds and item["metadata"]["name"] != f"{NAME}-lease"]
+
+
 def test_the_crd_is_the_one_of_the_repository() -> None:
     """It is kept when the chart is uninstalled, unless it is told otherwise."""
     source = yaml.safe_load((REPOSITORY / "crds" / "experiencebuffers.yaml").read_text())
@@ -50,25 +60,53 @@ def test_the_crd_is_the_one_of_the_repository() -> None:
 
 def test_rights_end_at_the_namespaces() -> None:
     """Cluster-wide rights without namespaces, none with them."""
-    wide = [item["kind"] for item in _render()]
-    assert (wide.count("ClusterRole"), wide.count("Role")) == (1, 0)
+    assert [item["kind"] for item in _rights(_render())] == ["ClusterRole"]
     narrow = _render("--set", "watchNamespaces={a,b}")
     kinds = [item["kind"] for item in narrow]
     assert "ClusterRole" not in kinds
     assert "ClusterRoleBinding" not in kinds
-    assert [item["metadata"]["namespace"] for item in narrow if item["kind"] == "Role"] == ["a", "b"]
+    assert [item["metadata"]["namespace"] for item in _rights(narrow)] == ["a", "b"]
 
 
 @pytest.mark.parametrize("kind", ["ClusterRole", "Role"])
 def test_secrets_can_be_neither_listed_nor_changed(kind: str) -> None:
-    """And nothing can be deleted at all: deletion is the garbage collector's."""
+    """And what holds data cannot be deleted: that is the garbage collector's, and happens with the buffer."""
     options = ["--set", "watchNamespaces={a}"] if kind == "Role" else []
-    rules = _one(_render(*options), kind)["rules"]
+    (role,) = _rights(_render(*options))
+    rules = role["rules"]
+    assert role["kind"] == kind
     (secrets,) = [rule for rule in rules if "secrets" in rule["resources"]]
     assert secrets["verbs"] == ["get", "create"]
+    deletable = set()
     for rule in rules:
-        assert not {"*", "delete", "deletecollection", "escalate", "bind", "impersonate"} & set(rule["verbs"])
+        assert not {"*", "deletecollection", "escalate", "bind", "impersonate"} & set(rule["verbs"])
         assert "*" not in rule["resources"]
+        deletable |= set(rule["resources"]) if "delete" in rule["verbs"] else set()
+    assert deletable == {"statefulsets", "networkpolicies", "poddisruptionbudgets", "podmonitors"}
+
+
+@pytest.mark.parametrize("kind", ["ClusterRole", "Role"])
+def test_what_is_watched_may_be_listed(kind: str) -> None:
+    """In both modes; a watch that is refused would be repeated for ever."""
+    options = ["--set", "watchNamespaces={a}"] if kind == "Role" else []
+    (role,) = _rights(_render(*options))
+    rules = role["rules"]
+    assert role["kind"] == kind
+    for watched in (BUFFER, *WATCHED):
+        group = watched.api_version.rpartition("/")[0]
+        verbs = {
+            verb
+            for rule in rules
+            if group in rule["apiGroups"] and watched.plural in rule["resources"]
+            for verb in rule["verbs"]
+        }
+        assert {"get", "list", "watch"} <= verbs, watched
+
+
+def test_network_policies_let_the_operator_of_the_chart_in() -> None:
+    """They know it by a label of its pods, whatever the release is called."""
+    pod = _one(_render(), "Deployment")["spec"]["template"]
+    assert OPERATOR_LABELS.items() <= pod["metadata"]["labels"].items()
 
 
 def test_the_operator_can_grant_what_rebuilds_need() -> None:
@@ -78,10 +116,25 @@ def test_the_operator_can_grant_what_rebuilds_need() -> None:
     assert {"get", "patch", "update"} <= set(rule["verbs"])
 
 
+def test_each_operator_asks_for_the_one_lease_it_may_have() -> None:
+    """In its own namespace, whatever it watches; of Leases it may do no more than that."""
+    items = _render("--set", "operator.replicas=2", "--set", "operator.leaseSeconds=20", "--set", "watchNamespaces={a}")
+    (role,) = [item for item in items if item["kind"] == "Role" and item["metadata"]["name"] == f"{NAME}-lease"]
+    assert role["metadata"]["namespace"] == "system"
+    create, rest = role["rules"]
+    assert (create["verbs"], rest["verbs"], rest["resourceNames"]) == (["create"], ["get", "patch"], [NAME])
+    deployment = _one(items, "Deployment")["spec"]
+    assert deployment["replicas"] == 2
+    pod = deployment["template"]["spec"]
+    assert pod["topologySpreadConstraints"][0]["whenUnsatisfiable"] == "ScheduleAnyway"
+    settings = load_settings([], {entry["name"]: entry["value"] for entry in pod["containers"][0]["env"]})
+    assert (settings.lease_namespace, settings.lease_name, settings.lease_duration_s) == ("system", NAME, 20.0)
+
+
 def test_the_deployment_is_one_restricted_pod_at_a_time() -> None:
-    """Its settings are such as the operator reads."""
+    """Its settings are such as the operator reads; an upgrade never starts one beside another."""
     deployment = _one(_render("--set-string", "image.tag=7", "--set", "watchNamespaces={a,b}"), "Deployment")["spec"]
-    assert (deployment["replicas"], deployment["strategy"]["type"]) == (1, "Recreate")
+    assert (deployment["replicas"], deployment["strategy"]["rollingUpdate"]["maxSurge"]) == (1, 0)
     pod = deployment["template"]["spec"]
     (container,) = pod["containers"]
     assert pod["securityContext"]["runAsNonRoot"] is True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 
+from buffer_operator.errors import UnavailableError
 from buffer_operator.queue import Backoff, Key, Schedule, WorkQueue
 
 A, B = Key("ns", "a"), Key("ns", "b")
@@ -94,8 +95,30 @@ async def test_workers_visit_different_keys_at_the_same_time_and_repeat_failures
     await asyncio.gather(*workers, return_exceptions=True)
 
 
-async def test_a_visit_that_asks_for_another_gets_it_and_threads_may_add() -> None:
-    """The returned delay is kept; keys from kopf's thread arrive."""
+async def test_a_server_that_asks_for_patience_is_not_asked_before() -> None:
+    """However short the own pause would be."""
+    began, again = asyncio.get_running_loop().time(), asyncio.Event()
+    visits = list[float]()
+
+    async def visit(_: Key) -> float | None:
+        visits.append(asyncio.get_running_loop().time() - began)
+        if len(visits) == 1:
+            raise UnavailableError("too many requests", 0.2)
+        again.set()
+        return None
+
+    queue = WorkQueue(visit, Backoff(0.001, 0.002, random.Random(7)))
+    worker = asyncio.create_task(queue.work())
+    queue.add(A)
+    async with asyncio.timeout(5):
+        await again.wait()
+    worker.cancel()
+    await asyncio.gather(worker, return_exceptions=True)
+    assert visits[1] - visits[0] >= 0.19
+
+
+async def test_a_visit_that_asks_for_another_gets_it() -> None:
+    """The returned delay is kept."""
     twice = asyncio.Event()
     visits = 0
 
@@ -108,7 +131,7 @@ async def test_a_visit_that_asks_for_another_gets_it_and_threads_may_add() -> No
 
     queue = WorkQueue(visit, Backoff(1.0, 1.0, random.Random(7)))
     worker = asyncio.create_task(queue.work())
-    await asyncio.to_thread(queue.add_from_thread, A)
+    queue.add(A)
     async with asyncio.timeout(5):
         await twice.wait()
     worker.cancel()

@@ -8,9 +8,12 @@ from asyncio import to_thread
 
 import kopf
 import pytest
+from buffer_operator.cache import Store
+from buffer_operator.cluster import Listing
 from buffer_operator.errors import UnavailableError
 from buffer_operator.handlers import Changes, build_registry, build_settings
-from buffer_operator.kinds import Json, Kind
+from buffer_operator.kinds import BUFFER, Json, Kind
+from buffer_operator.leader import Unchallenged
 from buffer_operator.probes import Probes
 from buffer_operator.queue import Key
 from buffer_operator.watches import Resync
@@ -47,7 +50,7 @@ def test_kopf_has_no_handler_that_writes_to_objects() -> None:
 @pytest.mark.parametrize("namespaced", [True, False])
 def test_kopf_looks_beyond_its_namespaces_only_where_it_may(namespaced: bool) -> None:  # noqa: FBT001
     """Listing namespaces and CRDs needs rights that a namespaced operator does not have."""
-    settings = build_settings(namespaced=namespaced)
+    settings = build_settings(70.0, namespaced=namespaced)
     assert isinstance(settings, kopf.OperatorSettings)
     assert settings.scanning.disabled is namespaced
     assert settings.posting.enabled is False
@@ -58,35 +61,83 @@ async def test_a_resync_enqueues_every_buffer_and_notes_its_success() -> None:
     world, found = ModelApi(), list[Key]()
     world.make_buffer("a")
     world.make_buffer("b")
-    resync = Resync(world, (None,), lambda key, _: found.append(key))
+    store = Store()
+    resync = Resync(world, (None,), store, lambda key, _: found.append(key))
     await resync.once(spread_s=0.0)
     assert sorted(found) == [Key("default", "a"), Key("default", "b")]
     assert resync.last_good_at is not None
 
     class Gone(ModelApi):
-        async def list(self, kind: Kind, namespace: str | None, selector: str) -> list[Json]:
+        async def listing(self, kind: Kind, namespace: str | None, selector: str) -> Listing:
             raise UnavailableError(f"{kind.plural} of {namespace} with {selector} cannot be listed")
 
-    resync = Resync(Gone(), (None,), lambda key, _: found.append(key))
+    resync = Resync(Gone(), (None,), store, lambda key, _: found.append(key))
     with pytest.raises(UnavailableError):
         await resync.once(spread_s=0.0)
     assert resync.last_good_at is None
 
 
+async def test_a_buffer_that_went_without_a_word_is_visited_by_the_resync() -> None:
+    """Its deletion fell into a gap of the watch: the list is what tells."""
+    world, found = ModelApi(), list[Key]()
+    store = Store()
+    resync = Resync(world, (None,), store, lambda key, _: found.append(key))
+    world.make_buffer("a")
+    await resync.once(spread_s=0.0)
+    world.delete(BUFFER, "a")
+    await resync.once(spread_s=0.0)
+    assert found == [Key("default", "a")] * 2
+    assert len(store) == 0
+
+
+def _status_of(port: int, path: str) -> int:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+
+
+class _Led:
+    """Leadership as a test wants it."""
+
+    leads_for: float | None = None
+    age = 0.0
+
+    def leads_for_s(self) -> float | None:
+        return self.leads_for
+
+    def attempt_age_s(self) -> float:
+        return self.age
+
+
+async def test_probes_of_one_that_stands_by_follow_the_lease() -> None:
+    """Ready, so that a rollout goes on; alive while it asks for the Lease."""
+    world, led = ModelApi(), _Led()
+    probes = Probes(Resync(world, (None,), Store(), lambda _key, _after: None), led, 900.0)  # type: ignore[arg-type]
+    port = await probes.start("127.0.0.1", 0)
+    assert await to_thread(_status_of, port, "/readyz") == 200
+    assert await to_thread(_status_of, port, "/livez") == 200
+    led.age = 901.0
+    assert await to_thread(_status_of, port, "/livez") == 503
+    led.leads_for = 1.0
+    assert await to_thread(_status_of, port, "/readyz") == 503
+    assert await to_thread(_status_of, port, "/livez") == 200
+    led.leads_for = 901.0
+    assert await to_thread(_status_of, port, "/livez") == 503
+    await probes.stop()
+
+
 async def test_probes_follow_the_resync() -> None:
     """Ready after the first, alive while the last is recent."""
     world, now = ModelApi(), [1000.0]
-    resync = Resync(world, (None,), lambda _key, _after: None)
-    probes = Probes(resync, 900.0, lambda: now[0])
+    resync = Resync(world, (None,), Store(), lambda _key, _after: None)
+    probes = Probes(resync, Unchallenged(), 900.0, lambda: now[0])
     port = await probes.start("127.0.0.1", 0)
 
     def status(path: str) -> int:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as response:
-                return int(response.status)
-        except urllib.error.HTTPError as error:
-            error.close()
-            return error.code
+        return _status_of(port, path)
 
     assert await to_thread(status, "/readyz") == 503
     assert await to_thread(status, "/livez") == 200
