@@ -13,12 +13,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from buffer_operator import labels
-from buffer_operator.cluster import Cluster
-from buffer_operator.conditions import parse_timestamp
-from buffer_operator.kinds import BUFFER, JOB, Json
-from buffer_operator.labels import Component
+from buffer_operator.kube import labels
+from buffer_operator.kube.cluster import Cluster
+from buffer_operator.kube.kinds import BUFFER, JOB, Json
+from buffer_operator.kube.labels import Component
 from buffer_operator.queue import Key
+from buffer_operator.resource.conditions import parse_timestamp
 
 _SNAPSHOT_S: Final = 1.0
 """With hundreds of buffers that wait, each looks every few seconds: they share what was listed."""

@@ -6,8 +6,17 @@ import logging
 import secrets
 from typing import Final
 
-from buffer_operator import labels, metrics
-from buffer_operator.actions import (
+from buffer_operator import metrics
+from buffer_operator.builders.access import token_secret
+from buffer_operator.builders.pointer import pointer_patch
+from buffer_operator.builders.statefulset import claim_of_first_pod
+from buffer_operator.errors import ExportFailedError, GrowthRefusedError, OperatorError, RefusedError
+from buffer_operator.kube import labels
+from buffer_operator.kube.cluster import Cluster
+from buffer_operator.kube.kinds import CLAIM, CONFIG_MAP, POD, STATEFUL_SET, Json
+from buffer_operator.observing.observed import Buffer, Observed
+from buffer_operator.observing.pods import PodApi
+from buffer_operator.planning.actions import (
     Action,
     Apply,
     CreatePointer,
@@ -25,14 +34,6 @@ from buffer_operator.actions import (
     VolumeAction,
     describe,
 )
-from buffer_operator.builders.access import token_secret
-from buffer_operator.builders.pointer import pointer_patch
-from buffer_operator.builders.statefulset import claim_of_first_pod
-from buffer_operator.cluster import Cluster
-from buffer_operator.errors import ExportFailedError, GrowthRefusedError, OperatorError, RefusedError
-from buffer_operator.kinds import CLAIM, CONFIG_MAP, POD, STATEFUL_SET, Json
-from buffer_operator.observed import Buffer, Observed
-from buffer_operator.pods import PodApi
 from buffer_service.contract import names
 
 log = logging.getLogger(__name__)

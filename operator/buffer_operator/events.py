@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 
-from buffer_operator.cluster import Cluster
-from buffer_operator.conditions import Reason, Truth, previous, timestamp
 from buffer_operator.errors import ChangedError
-from buffer_operator.kinds import BUFFER, EVENT, Json
-from buffer_operator.observed import Buffer
+from buffer_operator.kube.cluster import Cluster
+from buffer_operator.kube.kinds import BUFFER, EVENT, Json
+from buffer_operator.observing.observed import Buffer
+from buffer_operator.resource.conditions import Reason, Truth, previous, timestamp
 from buffer_service.contract import names
 
 _MESSAGE_MAX = 1000

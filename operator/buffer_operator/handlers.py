@@ -18,7 +18,7 @@ from typing import Any
 
 import kopf
 
-from buffer_operator.kinds import Json
+from buffer_operator.kube.kinds import Json
 from buffer_operator.queue import Key
 from buffer_operator.settings import OperatorSettings
 from buffer_service.contract import names

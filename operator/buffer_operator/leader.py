@@ -30,7 +30,7 @@ from typing import Final, Protocol
 
 from buffer_operator import metrics
 from buffer_operator.errors import NotLeadingError, OperatorError
-from buffer_operator.kinds import LEASE, Json, Kind
+from buffer_operator.kube.kinds import LEASE, Json, Kind
 
 log = logging.getLogger(__name__)
 

@@ -18,18 +18,18 @@ from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
-from buffer_operator.cache import Cache
-from buffer_operator.cluster import ApiCluster
 from buffer_operator.errors import OperatorError
 from buffer_operator.handlers import KopfThread
-from buffer_operator.kinds import BUFFER
+from buffer_operator.kube.cache import Cache
+from buffer_operator.kube.cluster import ApiCluster
+from buffer_operator.kube.kinds import BUFFER
+from buffer_operator.kube.watches import WATCHED, Resync, watch
 from buffer_operator.leader import Leadership, LeaseLeadership, Timing, Unchallenged, own_identity
-from buffer_operator.pods import HttpPods
+from buffer_operator.observing.pods import HttpPods
 from buffer_operator.probes import Probes
 from buffer_operator.queue import Backoff, WorkQueue
 from buffer_operator.reconcile import Reconciler
 from buffer_operator.settings import InvalidSettingsError, OperatorSettings, load_settings
-from buffer_operator.watches import WATCHED, Resync, watch
 
 log = logging.getLogger(__name__)
 

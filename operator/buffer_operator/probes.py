@@ -13,8 +13,8 @@ from collections.abc import Callable
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from buffer_operator.kube.watches import Resync
 from buffer_operator.leader import Leadership
-from buffer_operator.watches import Resync
 
 
 class Probes:

@@ -13,12 +13,8 @@ import time
 from collections.abc import Callable
 
 from buffer_operator import events, metrics
-from buffer_operator.actions import Action, EvictPod, GrowClaim, StartRebuild
 from buffer_operator.admission import Admission
 from buffer_operator.apply import Applier
-from buffer_operator.cache import Cache
-from buffer_operator.cluster import Cluster
-from buffer_operator.conditions import Reason
 from buffer_operator.errors import (
     ExportFailedError,
     GrowthRefusedError,
@@ -27,16 +23,20 @@ from buffer_operator.errors import (
     VisitFailedError,
     WaitingForTurnError,
 )
-from buffer_operator.kinds import Json
-from buffer_operator.observe import observe
-from buffer_operator.observed import Observed
+from buffer_operator.kube.cache import Cache
+from buffer_operator.kube.cluster import Cluster
+from buffer_operator.kube.kinds import Json
+from buffer_operator.observing.observe import observe
+from buffer_operator.observing.observed import Observed
+from buffer_operator.observing.pods import PodApi
 from buffer_operator.pace import Pace
-from buffer_operator.plan import image_of, plan
-from buffer_operator.pods import PodApi
+from buffer_operator.planning.actions import Action, EvictPod, GrowClaim, StartRebuild
+from buffer_operator.planning.plan import image_of, plan
+from buffer_operator.planning.rebuilds import waiting_since
 from buffer_operator.queue import Key
-from buffer_operator.rebuilds import waiting_since
+from buffer_operator.reporting.status import Failure, initial_status, status_of
+from buffer_operator.resource.conditions import Reason
 from buffer_operator.settings import OperatorSettings
-from buffer_operator.status import Failure, initial_status, status_of
 
 log = logging.getLogger(__name__)
 

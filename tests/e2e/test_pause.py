@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from buffer_operator import labels
+from buffer_operator.kube import labels
 
 from tests.e2e.support.buffers import RESOURCE, Buffer, manifest
 from tests.e2e.support.clients import start_load

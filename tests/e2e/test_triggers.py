@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from buffer_operator import labels
+from buffer_operator.kube import labels
 
 from buffer_client import BufferClient
 from tests.e2e.clients.rows import experience_of, vector_of

@@ -8,12 +8,12 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import count
 
-from buffer_operator import labels
 from buffer_operator.admission import Admission, Snapshot, its_turn
-from buffer_operator.conditions import timestamp
-from buffer_operator.kinds import JOB
-from buffer_operator.labels import Component
+from buffer_operator.kube import labels
+from buffer_operator.kube.kinds import JOB
+from buffer_operator.kube.labels import Component
 from buffer_operator.queue import Key
+from buffer_operator.resource.conditions import timestamp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from buffer_operator import labels
-from buffer_operator.kinds import CONFIG_MAP, JOB, POD, ROLE, SECRET, SERVICE, STATEFUL_SET
+from buffer_operator.kube import labels
+from buffer_operator.kube.kinds import CONFIG_MAP, JOB, POD, ROLE, SECRET, SERVICE, STATEFUL_SET
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from buffer_operator import labels
-from buffer_operator.kinds import CLAIM, POD, STATEFUL_SET, Json
-from buffer_operator.volumes import size_of
+from buffer_operator.kube import labels
+from buffer_operator.kube.kinds import CLAIM, POD, STATEFUL_SET, Json
+from buffer_operator.planning.volumes import size_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from buffer_operator.builders.metadata import manifest
-from buffer_operator.kinds import ROLE, ROLE_BINDING, SECRET, SERVICE_ACCOUNT, Json
-from buffer_operator.labels import Component
-from buffer_operator.observed import Buffer
-from buffer_operator.spec import Spec
+from buffer_operator.kube.kinds import ROLE, ROLE_BINDING, SECRET, SERVICE_ACCOUNT, Json
+from buffer_operator.kube.labels import Component
+from buffer_operator.observing.observed import Buffer
+from buffer_operator.resource.spec import Spec
 from buffer_service.contract import names
 
 _RBAC_GROUP = "rbac.authorization.k8s.io"

@@ -9,8 +9,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
-from buffer_operator.drift import quantity
-from buffer_operator.spec import Index, RateLimit, Sampling, Spec
+from buffer_operator.kube.drift import quantity
+from buffer_operator.resource.spec import Index, RateLimit, Sampling, Spec
 from buffer_service.contract import names
 
 NO_GPU: Final = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}

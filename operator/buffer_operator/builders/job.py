@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from buffer_operator import labels
 from buffer_operator.builders.environment import NO_GPU, as_entries, index_storage
 from buffer_operator.builders.metadata import manifest
 from buffer_operator.builders.security import container_security, pod_security
 from buffer_operator.builders.statefulset import CLAIM, claim_of_first_pod, pull_secrets, tolerations
-from buffer_operator.kinds import JOB, Json
-from buffer_operator.labels import Component
-from buffer_operator.observed import Buffer
-from buffer_operator.spec import Spec
+from buffer_operator.kube import labels
+from buffer_operator.kube.kinds import JOB, Json
+from buffer_operator.kube.labels import Component
+from buffer_operator.observing.observed import Buffer
+from buffer_operator.resource.spec import Spec
 from buffer_service.contract import names
 
 CONTAINER = "rebuild"

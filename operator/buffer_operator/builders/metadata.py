@@ -6,10 +6,10 @@ import hashlib
 
 import msgspec
 
-from buffer_operator import labels
-from buffer_operator.kinds import BUFFER, Json, Kind
-from buffer_operator.labels import Component
-from buffer_operator.observed import Buffer
+from buffer_operator.kube import labels
+from buffer_operator.kube.kinds import BUFFER, Json, Kind
+from buffer_operator.kube.labels import Component
+from buffer_operator.observing.observed import Buffer
 
 
 def manifest(kind: Kind, buffer: Buffer, name: str, component: Component = Component.BUFFER, **fields: object) -> Json:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Final
 
 from buffer_operator.builders.metadata import manifest
-from buffer_operator.kinds import NETWORK_POLICY, Json
-from buffer_operator.labels import Component, selection
-from buffer_operator.observed import Buffer
-from buffer_operator.spec import Spec
+from buffer_operator.kube.kinds import NETWORK_POLICY, Json
+from buffer_operator.kube.labels import Component, selection
+from buffer_operator.observing.observed import Buffer
+from buffer_operator.resource.spec import Spec
 from buffer_service.contract import names
 
 OPERATOR_LABELS: Final = {"app.kubernetes.io/name": "experience-buffer-operator"}

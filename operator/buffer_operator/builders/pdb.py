@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from buffer_operator.builders.metadata import manifest
-from buffer_operator.kinds import DISRUPTION_BUDGET, Json
-from buffer_operator.labels import Component, selection
-from buffer_operator.observed import Buffer
+from buffer_operator.kube.kinds import DISRUPTION_BUDGET, Json
+from buffer_operator.kube.labels import Component, selection
+from buffer_operator.observing.observed import Buffer
 
 
 def disruption_budget(buffer: Buffer) -> Json:

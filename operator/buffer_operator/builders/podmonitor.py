@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from buffer_operator.builders.metadata import manifest
-from buffer_operator.kinds import POD_MONITOR, Json
-from buffer_operator.labels import BUFFER, Component, selection
-from buffer_operator.observed import Buffer
-from buffer_operator.spec import Spec
+from buffer_operator.kube.kinds import POD_MONITOR, Json
+from buffer_operator.kube.labels import BUFFER, Component, selection
+from buffer_operator.observing.observed import Buffer
+from buffer_operator.resource.spec import Spec
 
 
 def pod_monitor(buffer: Buffer, spec: Spec) -> Json:

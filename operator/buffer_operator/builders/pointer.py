@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from buffer_operator.builders.metadata import manifest
-from buffer_operator.kinds import CONFIG_MAP, Json
-from buffer_operator.observed import Buffer
+from buffer_operator.kube.kinds import CONFIG_MAP, Json
+from buffer_operator.observing.observed import Buffer
 from buffer_service.contract import names
 from buffer_service.contract.pointer import Pointer, encode_pointer
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from buffer_operator.kinds import Json
+from buffer_operator.kube.kinds import Json
 
 _USER = 65532
 """The image's own user; its group owns what is on the volume."""

@@ -6,15 +6,15 @@ restarts no pod. The claim template of an existing StatefulSet cannot be changed
 
 from __future__ import annotations
 
-from buffer_operator import labels
 from buffer_operator.builders.access import token_secret_of
 from buffer_operator.builders.environment import environment
 from buffer_operator.builders.metadata import manifest
 from buffer_operator.builders.security import container_security, pod_security
-from buffer_operator.kinds import STATEFUL_SET, Json
-from buffer_operator.labels import Component
-from buffer_operator.observed import Buffer
-from buffer_operator.spec import Spec
+from buffer_operator.kube import labels
+from buffer_operator.kube.kinds import STATEFUL_SET, Json
+from buffer_operator.kube.labels import Component
+from buffer_operator.observing.observed import Buffer
+from buffer_operator.resource.spec import Spec
 from buffer_service.contract import names
 
 CONTAINER = "buffer"

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from buffer_operator.drift import covers
-from buffer_operator.kinds import Json
+from buffer_operator.kube.drift import covers
+from buffer_operator.kube.kinds import Json
 
 Path = tuple[str, ...]
 

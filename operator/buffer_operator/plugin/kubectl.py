@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from buffer_operator.kinds import Json
+from buffer_operator.kube.kinds import Json
 from buffer_service.contract import names
 
 RESOURCE: Final = f"{names.PLURAL}.{names.API_GROUP}"

@@ -6,10 +6,10 @@ there where its StatefulSet is. Pods are not asked anything, so what depends on 
 
 from __future__ import annotations
 
-from buffer_operator import labels
 from buffer_operator.builders.statefulset import claim_of_first_pod
 from buffer_operator.errors import UnavailableError
-from buffer_operator.kinds import (
+from buffer_operator.kube import labels
+from buffer_operator.kube.kinds import (
     BUFFER,
     CLAIM,
     DISRUPTION_BUDGET,
@@ -22,10 +22,10 @@ from buffer_operator.kinds import (
     Json,
     Kind,
 )
-from buffer_operator.observe import children_of, observe
-from buffer_operator.observed import Observed
+from buffer_operator.observing.observe import children_of, observe
+from buffer_operator.observing.observed import Observed
+from buffer_operator.observing.pods import Exported
 from buffer_operator.plugin.kubectl import Kubectl
-from buffer_operator.pods import Exported
 from buffer_service.contract.status import ServiceStatus
 
 _SILENCE = "the plugin asks no pod"

@@ -14,15 +14,15 @@ from typing import Final
 
 import msgspec
 
-from buffer_operator.actions import Action, Apply, describe
-from buffer_operator.kinds import STATEFUL_SET, Json, kind_of
-from buffer_operator.observed import Observed
-from buffer_operator.plan import changes, foreign_children, restarts_due
+from buffer_operator.kube.kinds import STATEFUL_SET, Json, kind_of
+from buffer_operator.observing.observed import Observed
+from buffer_operator.planning.actions import Action, Apply, describe
+from buffer_operator.planning.plan import changes, foreign_children, restarts_due
+from buffer_operator.planning.restarts import Restart
+from buffer_operator.planning.suspension import paused_by
 from buffer_operator.plugin.differences import Path, differences, ours, replaced, shown
 from buffer_operator.plugin.kubectl import RESOURCE, UNUSABLE, Kubectl, PluginError
 from buffer_operator.plugin.live import Live, fetch
-from buffer_operator.restarts import Restart
-from buffer_operator.suspension import paused_by
 from buffer_service.contract import names
 
 OPERATORS_IMAGE: Final = "(the operator's image)"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from buffer_operator import labels
-from buffer_operator.generations import kept_before
-from buffer_operator.kinds import Json
+from buffer_operator.kube import labels
+from buffer_operator.kube.kinds import Json
+from buffer_operator.planning.generations import kept_before
 from buffer_operator.plugin.layout import age, clock, facts, number, table
 
 _GIBIBYTE: Final = 1 << 30

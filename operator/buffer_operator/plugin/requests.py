@@ -8,8 +8,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
-from buffer_operator import labels
-from buffer_operator.kinds import Json
+from buffer_operator.kube import labels
+from buffer_operator.kube.kinds import Json
 from buffer_operator.plugin.kubectl import Kubectl, PluginError
 from buffer_operator.plugin.report import rollback_targets, suspended
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from buffer_operator.cache import Cache
 from buffer_operator.errors import OperatorError
+from buffer_operator.kube.cache import Cache
+from buffer_operator.kube.watches import WATCHED
 from buffer_operator.queue import Key
 from buffer_operator.reconcile import Reconciler
 from buffer_operator.settings import OperatorSettings
-from buffer_operator.watches import WATCHED
 
 from tests.unit.operator.model_api import NAMESPACE, CrashError
 from tests.unit.operator.model_cluster import ModelCluster

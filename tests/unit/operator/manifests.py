@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from buffer_operator.observed import Buffer
+from buffer_operator.observing.observed import Buffer
 
 
 def a_buffer() -> Buffer:

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from buffer_operator import labels
-from buffer_operator.cluster import Listing
-from buffer_operator.conditions import timestamp
 from buffer_operator.errors import ChangedError, RefusedError
-from buffer_operator.kinds import BUFFER, CONFIG_MAP, EVENT, JOB, POD, Json, Kind, kind_of
+from buffer_operator.kube import labels
+from buffer_operator.kube.cluster import Listing
+from buffer_operator.kube.kinds import BUFFER, CONFIG_MAP, EVENT, JOB, POD, Json, Kind, kind_of
+from buffer_operator.resource.conditions import timestamp
 
 NAMESPACE = "default"
 START = 1_700_000_000.0

@@ -8,12 +8,12 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass, field
 
-from buffer_operator import labels
-from buffer_operator.conditions import parse_timestamp, timestamp
-from buffer_operator.drift import quantity
 from buffer_operator.errors import UnavailableError
-from buffer_operator.kinds import CLAIM, CONFIG_MAP, JOB, POD, SECRET, Json
-from buffer_operator.pods import Exported
+from buffer_operator.kube import labels
+from buffer_operator.kube.drift import quantity
+from buffer_operator.kube.kinds import CLAIM, CONFIG_MAP, JOB, POD, SECRET, Json
+from buffer_operator.observing.pods import Exported
+from buffer_operator.resource.conditions import parse_timestamp, timestamp
 
 from buffer_service.contract import names
 from buffer_service.contract.pointer import INITIAL, Pointer, decode_pointer, encode_pointer, successor

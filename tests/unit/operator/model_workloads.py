@@ -8,10 +8,10 @@ from decimal import Decimal
 from typing import Literal
 
 import msgspec
-from buffer_operator.conditions import parse_timestamp, timestamp
-from buffer_operator.drift import quantity
 from buffer_operator.errors import ChangedError, RefusedError, UnavailableError
-from buffer_operator.kinds import CLAIM, POD, STATEFUL_SET, Json, Kind
+from buffer_operator.kube.drift import quantity
+from buffer_operator.kube.kinds import CLAIM, POD, STATEFUL_SET, Json, Kind
+from buffer_operator.resource.conditions import parse_timestamp, timestamp
 
 from tests.unit.operator.model_api import NAMESPACE, ModelApi, copied
 

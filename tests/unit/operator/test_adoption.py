@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from buffer_operator import labels
-from buffer_operator.kinds import BUFFER, CLAIM, POD, STATEFUL_SET
+from buffer_operator.kube import labels
+from buffer_operator.kube.kinds import BUFFER, CLAIM, POD, STATEFUL_SET
 
 from tests.unit.operator.driver import Driver
 from tests.unit.operator.model_api import SPEC

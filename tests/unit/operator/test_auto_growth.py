@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from buffer_operator import labels
-from buffer_operator.kinds import STATEFUL_SET, Json
+from buffer_operator.kube import labels
+from buffer_operator.kube.kinds import STATEFUL_SET, Json
 
 from tests.unit.operator.driver import Driver
 from tests.unit.operator.model_cluster import ModelCluster

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from buffer_operator import drift
 from buffer_operator.builders import access
 from buffer_operator.builders.job import Cause, rebuild_job
 from buffer_operator.builders.metadata import stamped
@@ -13,8 +12,9 @@ from buffer_operator.builders.networkpolicy import network_policy
 from buffer_operator.builders.pdb import disruption_budget
 from buffer_operator.builders.podmonitor import pod_monitor
 from buffer_operator.builders.statefulset import stateful_set
-from buffer_operator.kinds import Json
-from buffer_operator.spec import Spec, parse_spec
+from buffer_operator.kube import drift
+from buffer_operator.kube.kinds import Json
+from buffer_operator.resource.spec import Spec, parse_spec
 
 from tests.unit.operator.manifests import a_buffer
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from buffer_operator import labels
-from buffer_operator.cache import KEPT_S, Cache, Store
-from buffer_operator.cluster import Listing
-from buffer_operator.kinds import BUFFER, JOB, POD, SECRET, Json
+from buffer_operator.kube import labels
+from buffer_operator.kube.cache import KEPT_S, Cache, Store
+from buffer_operator.kube.cluster import Listing
+from buffer_operator.kube.kinds import BUFFER, JOB, POD, SECRET, Json
 from buffer_operator.queue import Key
 
 from tests.unit.operator.driver import Driver

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 from buffer_operator.builders.networkpolicy import OPERATOR_LABELS
-from buffer_operator.kinds import BUFFER, Json
+from buffer_operator.kube.kinds import BUFFER, Json
+from buffer_operator.kube.watches import WATCHED
 from buffer_operator.settings import load_settings
-from buffer_operator.watches import WATCHED
 
 REPOSITORY = Path(__file__).parents[3]
 CHART = REPOSITORY / "helm" / "experience-buffer-operator"

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from buffer_operator.cluster import ApiCluster
 from buffer_operator.errors import ChangedError, NotLeadingError, RefusedError, UnavailableError
-from buffer_operator.kinds import CONFIG_MAP, NETWORK_POLICY, POD, POD_MONITOR, STATEFUL_SET
+from buffer_operator.kube.cluster import ApiCluster
+from buffer_operator.kube.kinds import CONFIG_MAP, NETWORK_POLICY, POD, POD_MONITOR, STATEFUL_SET
 from kubernetes.aio import client
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]

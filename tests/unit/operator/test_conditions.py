@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from buffer_operator.conditions import ConditionType, Reason
-from buffer_operator.kinds import EVENT, POD
+from buffer_operator.kube.kinds import EVENT, POD
+from buffer_operator.resource.conditions import ConditionType, Reason
 
 from tests.unit.operator.driver import Driver
 from tests.unit.operator.model_api import SPEC

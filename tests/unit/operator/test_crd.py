@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
-from buffer_operator.conditions import ConditionType
-from buffer_operator.kinds import Json
-from buffer_operator.spec import Spec, parse_spec
+from buffer_operator.kube.kinds import Json
+from buffer_operator.resource.conditions import ConditionType
+from buffer_operator.resource.spec import Spec, parse_spec
 
 from buffer_service.contract import names
 from buffer_service.settings import Settings

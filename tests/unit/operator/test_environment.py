@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from buffer_operator.builders.environment import environment
 from buffer_operator.builders.job import Cause, rebuild_job
-from buffer_operator.kinds import Json
-from buffer_operator.spec import Spec, parse_spec
+from buffer_operator.kube.kinds import Json
+from buffer_operator.resource.spec import Spec, parse_spec
 
 from buffer_service.settings import Settings, known_settings
 from tests.unit.operator.manifests import a_buffer

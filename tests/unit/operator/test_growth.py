@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from buffer_operator.conditions import timestamp
-from buffer_operator.kinds import CLAIM, POD, STATEFUL_SET
+from buffer_operator.kube.kinds import CLAIM, POD, STATEFUL_SET
+from buffer_operator.resource.conditions import timestamp
 
 from tests.unit.operator.driver import Driver
 from tests.unit.operator.model_cluster import ModelCluster

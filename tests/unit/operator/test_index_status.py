@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from buffer_operator.conditions import timestamp
-from buffer_operator.kinds import POD
+from buffer_operator.kube.kinds import POD
+from buffer_operator.resource.conditions import timestamp
 
 from tests.unit.operator.driver import Driver
 from tests.unit.operator.model_api import START

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import pytest
 from buffer_operator.errors import NotLeadingError, OperatorError, UnavailableError
-from buffer_operator.kinds import LEASE, Json, Kind
+from buffer_operator.kube.kinds import LEASE, Json, Kind
 from buffer_operator.leader import LeaseLeadership, Timing
 from hypothesis import given, settings
 from hypothesis import strategies as st

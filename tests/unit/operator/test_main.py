@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from buffer_operator import labels, watches
-from buffer_operator.cache import Store
-from buffer_operator.cluster import Listing
 from buffer_operator.errors import UnavailableError
-from buffer_operator.kinds import POD, Json, Kind
+from buffer_operator.kube import labels, watches
+from buffer_operator.kube.cache import Store
+from buffer_operator.kube.cluster import Listing
+from buffer_operator.kube.kinds import POD, Json, Kind
 from buffer_operator.main import Tasks
 from buffer_operator.queue import Key
 

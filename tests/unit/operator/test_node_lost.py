@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from buffer_operator.conditions import Reason
-from buffer_operator.kinds import POD, Json
+from buffer_operator.kube.kinds import POD, Json
+from buffer_operator.resource.conditions import Reason
 
 from tests.unit.operator.driver import Driver
 from tests.unit.operator.model_cluster import ModelCluster

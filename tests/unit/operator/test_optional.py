@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 import pytest
-from buffer_operator.kinds import (
+from buffer_operator.kube.kinds import (
     DISRUPTION_BUDGET,
     EVENT,
     NETWORK_POLICY,

@@ -8,9 +8,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from buffer_operator import labels
-from buffer_operator.conditions import timestamp
-from buffer_operator.kinds import BUFFER, SECRET, Json
+from buffer_operator.kube import labels
+from buffer_operator.kube.kinds import BUFFER, SECRET, Json
 from buffer_operator.plugin.differences import Difference, differences, ours, replaced
 from buffer_operator.plugin.kubectl import AbsentError, Kubectl, PluginError, problem
 from buffer_operator.plugin.layout import WIDTH, age, facts, table
@@ -20,6 +19,7 @@ from buffer_operator.plugin.preview import Preview, foresee
 from buffer_operator.plugin.preview_text import preview_text
 from buffer_operator.plugin.report import report, rollback_targets, summary
 from buffer_operator.plugin.requests import gone_back, rebuilt
+from buffer_operator.resource.conditions import timestamp
 
 from tests.unit.operator.driver import Driver
 from tests.unit.operator.model_cluster import ModelCluster

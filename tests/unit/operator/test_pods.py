@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from aiohttp import web
 from buffer_operator.errors import UnavailableError
-from buffer_operator.kinds import SECRET
-from buffer_operator.pods import HttpPods
+from buffer_operator.kube.kinds import SECRET
+from buffer_operator.observing.pods import HttpPods
 
 from buffer_service.contract import names
 from tests.unit.operator.driver import Driver

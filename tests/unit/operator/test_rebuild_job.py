@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from buffer_operator import labels
 from buffer_operator.builders.job import Cause, rebuild_job
-from buffer_operator.kinds import JOB, Json
-from buffer_operator.observed import Buffer
-from buffer_operator.spec import parse_spec
+from buffer_operator.kube import labels
+from buffer_operator.kube.kinds import JOB, Json
+from buffer_operator.observing.observed import Buffer
+from buffer_operator.resource.spec import parse_spec
 
 from buffer_service import cli
 from buffer_service.contract import names

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from buffer_operator import labels
-from buffer_operator.kinds import BUFFER, CONFIG_MAP, JOB, POD
+from buffer_operator.kube import labels
+from buffer_operator.kube.kinds import BUFFER, CONFIG_MAP, JOB, POD
 
 from buffer_service.contract.pointer import INITIAL, encode_pointer
 from tests.unit.operator.driver import Driver

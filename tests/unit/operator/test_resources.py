@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from buffer_operator import labels
-from buffer_operator.kinds import (
+from buffer_operator.kube import labels
+from buffer_operator.kube.kinds import (
     CONFIG_MAP,
     POD,
     ROLE,

@@ -9,10 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 from buffer_operator.builders.statefulset import stateful_set
-from buffer_operator.kinds import Json
-from buffer_operator.observed import Buffer
-from buffer_operator.restarts import RestartReason
-from buffer_operator.spec import Spec, parse_spec
+from buffer_operator.kube.kinds import Json
+from buffer_operator.observing.observed import Buffer
+from buffer_operator.planning.restarts import RestartReason
+from buffer_operator.resource.spec import Spec, parse_spec
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "operator.md").read_text()
 BASE: Json = {"embedding": {"dimension": 64}, "gpu": {}, "sampling": {"rateLimit": {}}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from buffer_operator.kinds import EVENT, POD, STATEFUL_SET, Json
+from buffer_operator.kube.kinds import EVENT, POD, STATEFUL_SET, Json
 
 from tests.unit.operator.driver import Driver
 from tests.unit.operator.model_cluster import ModelCluster

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from buffer_operator.schedule import InvalidScheduleError, check_schedule, last_point, next_point
+from buffer_operator.resource.schedule import InvalidScheduleError, check_schedule, last_point, next_point
 
 
 def _at(text: str) -> float:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
-from buffer_operator.kinds import Json
-from buffer_operator.spec import InvalidSpecError, RateLimit, Spec, parse_spec
+from buffer_operator.kube.kinds import Json
+from buffer_operator.resource.spec import InvalidSpecError, RateLimit, Spec, parse_spec
 
 from buffer_service.settings import Settings
 from tests.helpers.broken_specs import AGAINST_A_RULE, OUT_OF_BOUNDS

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from buffer_operator.builders.statefulset import stateful_set
-from buffer_operator.kinds import Json
-from buffer_operator.spec import parse_spec
+from buffer_operator.kube.kinds import Json
+from buffer_operator.resource.spec import parse_spec
 
 from tests.unit.operator.manifests import a_buffer
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from buffer_operator import labels
-from buffer_operator.conditions import timestamp
-from buffer_operator.kinds import EVENT, JOB, Json
-from buffer_operator.triggers import RECALL_PAUSE_S
+from buffer_operator.kube import labels
+from buffer_operator.kube.kinds import EVENT, JOB, Json
+from buffer_operator.planning.triggers import RECALL_PAUSE_S
+from buffer_operator.resource.conditions import timestamp
 
 from tests.unit.operator.driver import Driver
 from tests.unit.operator.model_cluster import ModelCluster

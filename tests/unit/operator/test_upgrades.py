@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from buffer_operator.builders import statefulset
-from buffer_operator.kinds import POD, STATEFUL_SET
-from buffer_operator.pinning import inputs_of
-from buffer_operator.spec import Spec, parse_spec
+from buffer_operator.kube.kinds import POD, STATEFUL_SET
+from buffer_operator.planning.pinning import inputs_of
+from buffer_operator.resource.spec import Spec, parse_spec
 
 from tests.unit.operator.driver import Driver
 from tests.unit.operator.model_cluster import ModelCluster

@@ -8,15 +8,15 @@ from asyncio import to_thread
 
 import kopf
 import pytest
-from buffer_operator.cache import Store
-from buffer_operator.cluster import Listing
 from buffer_operator.errors import UnavailableError
 from buffer_operator.handlers import Changes, build_registry, build_settings
-from buffer_operator.kinds import BUFFER, Json, Kind
+from buffer_operator.kube.cache import Store
+from buffer_operator.kube.cluster import Listing
+from buffer_operator.kube.kinds import BUFFER, Json, Kind
+from buffer_operator.kube.watches import Resync
 from buffer_operator.leader import Unchallenged
 from buffer_operator.probes import Probes
 from buffer_operator.queue import Key
-from buffer_operator.watches import Resync
 
 from tests.unit.operator.model_api import ModelApi
 

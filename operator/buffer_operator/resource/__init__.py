@@ -1,0 +1,1 @@
+"""What a user writes and reads: the spec with its rules, the schedule, the conditions."""
