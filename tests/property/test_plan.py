@@ -114,7 +114,9 @@ async def _live_through(history: list[tuple[str, int]]) -> tuple[ModelCluster, D
         assert len(active) <= 1, "one rebuild at a time"
     _set(jobs_fail=False, exports_fail=False, crash_at_write=None)(world)
     if LEFT_TO_A_PERSON & {event for event, _ in history}:
-        _ask_for_rebuild(world)
+        for _ in range(3):  # what is built may be bad, or deadly, and is not repeated by itself
+            await operator.rounds(10, seconds=60)
+            _ask_for_rebuild(world)
     await operator.rounds(30, seconds=60)
     return world, operator
 
