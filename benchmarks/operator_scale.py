@@ -24,9 +24,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from buffer_operator import labels
-from buffer_operator.cluster import ApiCluster
-from buffer_operator.kinds import BUFFER, CONFIG_MAP, SERVICE, STATEFUL_SET, Kind
+from buffer_operator.kube import labels
+from buffer_operator.kube.cluster import ApiCluster
+from buffer_operator.kube.kinds import BUFFER, CONFIG_MAP, SERVICE, STATEFUL_SET, Kind
 from kubernetes.aio import client, config
 from rich.console import Console
 from rich.table import Table

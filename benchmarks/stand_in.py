@@ -13,9 +13,9 @@ import time
 
 import msgspec
 from aiohttp import web
-from buffer_operator import labels
-from buffer_operator.cluster import ApiCluster
-from buffer_operator.kinds import POD
+from buffer_operator.kube import labels
+from buffer_operator.kube.cluster import ApiCluster
+from buffer_operator.kube.kinds import POD
 from kubernetes.aio import client
 
 from buffer_service.contract import names
