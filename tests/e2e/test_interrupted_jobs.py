@@ -17,8 +17,10 @@ _BY_CONTROLLER = ("controller-uid", "batch.kubernetes.io/controller-uid", "job-n
 
 
 def _fill(kubectl: Kubectl, image: str) -> tuple[Buffer, ClientPod]:
+    """Start a buffer and what fills it. Its rebuilds get a fifth of a core, so that there is time to disturb them."""
     buffer = Buffer(kubectl)
-    kubectl.apply(manifest())
+    slow = {"everyOperations": 300, "minIntervalSeconds": 0, "resources": {"limits": {"cpu": "200m"}}}
+    kubectl.apply(manifest(rebuild=slow))
     buffer.wait_ready()
     return buffer, start_load(buffer, image, rows=ROWS)
 

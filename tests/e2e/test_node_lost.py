@@ -16,6 +16,7 @@ from tests.e2e.support.buffers import Buffer, manifest
 from tests.e2e.support.clients import start_client, start_load
 from tests.e2e.support.kubectl import Kubectl, command, eventually
 from tests.e2e.support.measured import Measured
+from tests.e2e.support.operator import Operator
 
 NOTICED_BAR_S = 90.0
 BACK_BAR_S = 40.0
@@ -45,9 +46,9 @@ def _frozen(node: str) -> Iterator[None]:
 
 @pytest.mark.timeout(300)
 def test_a_buffer_on_a_lost_node_says_so_and_is_back_with_it(
-    kubectl: Kubectl, image: str, worker: str, measured: Measured
+    kubectl: Kubectl, operator: Operator, image: str, worker: str, measured: Measured
 ) -> None:
-    """Every acknowledged experience is there afterwards, in the same pod."""
+    """Every acknowledged experience is there afterwards, in the same pod. The operator is on another node."""
     buffer = Buffer(kubectl)
     placed = {"spec": {"nodeSelector": {"kubernetes.io/hostname": worker}}}
     kubectl.apply(manifest(podTemplate=placed))
@@ -57,7 +58,7 @@ def test_a_buffer_on_a_lost_node_says_so_and_is_back_with_it(
     load.wait_progress("acknowledged", 200)
     written = load.stop()["acknowledged"]
     pod = buffer.pod()["metadata"]["uid"]
-    with _frozen(worker):
+    with operator.away_from(worker), _frozen(worker):
         found = {}
 
         def noticed() -> None:

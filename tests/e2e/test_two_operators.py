@@ -96,7 +96,7 @@ def test_one_that_is_told_to_end_hands_over_at_once(
     first.process.process.send_signal(signal.SIGTERM)
     seconds = measured.time(lambda: wait_until(second.leads, "the second to lead", 30, 0.05))
     measured.below("leader told to end: until the other acts", seconds, HANDED_OVER_BAR_S)
-    assert first.process.stop() == 0
+    assert first.process.process.wait(30) == 0
     kubectl("delete", "statefulset", "demo", "--cascade=orphan", "--wait=false")
     eventually(second.writes, "the second to act", 30)
     eventually(lambda: kubectl.get("statefulset", "demo"), "another StatefulSet", 30)

@@ -98,6 +98,8 @@ def _pod(buffer: Buffer, spec: Spec, image: str, arguments: list[str]) -> Json:
         "serviceAccountName": names.rebuild_service_account(buffer.name),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
+        # A first process of its own PID namespace ignores SIGTERM: an evicted rebuild would use up its grace period.
+        "shareProcessNamespace": True,
         "securityContext": pod_security(),
         **({"runtimeClassName": runtime} if runtime else {}),
         "affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [beside_the_buffer]}},

@@ -82,6 +82,23 @@ class Operator:
             self.wait_ready()
 
     @contextmanager
+    def away_from(self, node: str) -> Iterator[None]:
+        """Run it on another node for a while."""
+        rule = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "NotIn", "values": [node]}]}
+        required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [rule]}}
+        self._patch_affinity({"nodeAffinity": required})
+        try:
+            self.wait_ready()
+            yield
+        finally:
+            self._patch_affinity(None)
+            self.wait_ready()
+
+    def _patch_affinity(self, affinity: Json | None) -> None:
+        patch = {"spec": {"template": {"spec": {"affinity": affinity}}}}
+        self.kubectl("patch", f"deployment/{self.name}", "--type=merge", "--patch", json.dumps(patch))
+
+    @contextmanager
     def stopped(self) -> Iterator[None]:
         """Have no operator for a while; afterwards there are as many as before."""
         replicas = self.kubectl.existing("deployment", self.name)["spec"]["replicas"]
