@@ -69,6 +69,9 @@ def _add_rebuild(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     rebuild.add_argument("--type", choices=("auto", "flat", "ivf", "hnsw"), help="default: setting index.type")
     rebuild.add_argument("--storage", choices=("fp32", "fp16", "sq8"), help="default: setting index.storage")
     rebuild.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where it will be searched")
+    rebuild.add_argument(
+        "--build-on", choices=("cpu", "gpu"), default="cpu", help="a GPU that fails leaves it to the CPU"
+    )
     rebuild.add_argument("--n-probes", type=int, help="default: setting index.faiss_n_probes")
     rebuild.add_argument("--recall-floor", type=float, help="default: setting index.recall_floor")
     rebuild.add_argument("--threads", type=int, help="default: setting rebuild.threads")
@@ -135,6 +138,7 @@ def _rebuild(given: argparse.Namespace) -> int:
         index_type=given.type or settings.type,
         storage=given.storage or settings.storage,
         device=given.device,
+        build_on=given.build_on,
         n_probes=given.n_probes or settings.faiss_n_probes,
         recall_floor=settings.recall_floor if given.recall_floor is None else given.recall_floor,
         keep=given.keep or settings.keep_generations,

@@ -1,12 +1,14 @@
-"""Building a FAISS index from exported rows: training, coding, the effort that a search needs, the recall it reaches.
+"""Building a FAISS index from exported rows: training and coding, on the CPU or with a GPU's help.
 
-Memory is bounded by the index itself: vectors are read from mapped files, a block at a time.
+Memory is bounded by the index itself: vectors are read from mapped files, a block at a time. A GPU finds the centroids
+and the list of each row, which is nearly all the work; the index is filled on the CPU, and is the same either way.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ from buffer_service.contract.generation import VECTORS_FILE
 from buffer_service.index.choice import IVF_ROWS_MIN, Choice
 from buffer_service.index.coarse import Coarse
 from buffer_service.index.engine import Opened
-from buffer_service.index.metric import Vectors, faiss_metric
+from buffer_service.index.gpu import Gpu
+from buffer_service.index.metric import Positions, Vectors, faiss_metric
 from buffer_service.index.rows import Rows
 
 log = logging.getLogger(__name__)
@@ -46,8 +49,11 @@ class Built:
     vectors: Vectors
 
 
-def build_index(rows: Rows, metric: str, choice: Choice, storage: str, folder: Path) -> Built:
-    """Build an index of the chosen type; the exact vectors go to a file in the folder unless the index holds them."""
+def build_index(rows: Rows, metric: str, choice: Choice, storage: str, folder: Path, gpu: Gpu | None = None) -> Built:
+    """Build an index of the chosen type; the exact vectors go to a file in the folder unless the index holds them.
+
+    A GPU helps with inverted lists, for the other types have nothing to train; should it fail, the CPU starts anew.
+    """
     if choice.index_type == "flat":
         flat = faiss.IndexFlat(rows.dimension, faiss_metric(metric))
         for block in rows.blocks():
@@ -56,7 +62,7 @@ def build_index(rows: Rows, metric: str, choice: Choice, storage: str, folder: P
     vectors = rows.write(folder / VECTORS_FILE)
     if choice.index_type == "hnsw":
         return Built(_graph(vectors, metric, storage), None, vectors)
-    index = _inverted(vectors, metric, storage)
+    index = _inverted_on(gpu, vectors, metric, storage)
     return Built(index, Coarse.of(index.quantizer.reconstruct_n(0, index.nlist), metric), vectors)
 
 
@@ -68,7 +74,28 @@ def parameters_of(built: Built, storage: str) -> dict[str, int]:
     return {**lists, "refine": _REFINE[storage]}
 
 
-def _inverted(vectors: Vectors, metric: str, storage: str) -> Any:  # noqa: ANN401 - FAISS has no types
+def _inverted_on(gpu: Gpu | None, vectors: Vectors, metric: str, storage: str) -> Any:  # noqa: ANN401 - FAISS has no types
+    if gpu is not None:
+        try:
+            index = _untrained(vectors, metric, storage)
+            gpu.train(index, _training_rows(index, vectors))
+            centroids = gpu.copy(index.quantizer)
+            try:
+                _add(index, vectors, lambda block: gpu.search(centroids, block, 1, 1))
+            finally:
+                gpu.free(centroids)
+        except RuntimeError:
+            log.warning("the GPU failed; the index is built on the CPU", exc_info=True)
+        else:
+            log.info("%d lists were trained and filled with a GPU", index.nlist)
+            return index
+    index = _untrained(vectors, metric, storage)
+    index.train(_training_rows(index, vectors))
+    _add(index, vectors)
+    return index
+
+
+def _untrained(vectors: Vectors, metric: str, storage: str) -> Any:  # noqa: ANN401
     count, dimension = vectors.shape
     lists = max(1, min(int(4 * np.sqrt(count)), count // IVF_ROWS_MIN))
     quantizer = faiss.IndexFlat(dimension, faiss_metric(metric))
@@ -81,9 +108,11 @@ def _inverted(vectors: Vectors, metric: str, storage: str) -> Any:  # noqa: ANN4
         )  # fmt: skip
     index.own_fields = True
     quantizer.this.disown()
-    index.train(_sample(vectors, lists * _TRAINING_ROWS_PER_LIST))
-    _add(index, vectors)
     return index
+
+
+def _training_rows(index: Any, vectors: Vectors) -> Vectors:  # noqa: ANN401
+    return _sample(vectors, index.nlist * _TRAINING_ROWS_PER_LIST)
 
 
 def _graph(vectors: Vectors, metric: str, storage: str) -> Any:  # noqa: ANN401
@@ -103,10 +132,16 @@ def _sample(vectors: Vectors, size: int) -> Vectors:
     return np.ascontiguousarray(vectors[np.sort(chosen)])
 
 
-def _add(index: Any, vectors: Vectors) -> None:  # noqa: ANN401
+def _add(index: Any, vectors: Vectors, lists_of: Callable[[Vectors], Positions] | None = None) -> None:  # noqa: ANN401
+    """Add all rows; ``lists_of`` tells the (n, 1) inverted lists of a block, which else the index finds itself."""
     started = time.monotonic()
     for start in range(0, len(vectors), _BLOCK_ROWS):
-        index.add(np.ascontiguousarray(vectors[start : start + _BLOCK_ROWS]))
+        block = np.ascontiguousarray(vectors[start : start + _BLOCK_ROWS])
+        if lists_of is None:
+            index.add(block)
+        else:
+            lists = np.ascontiguousarray(lists_of(block))
+            index.add_core(len(block), faiss.swig_ptr(block), None, faiss.swig_ptr(lists))
         if time.monotonic() - started >= _PROGRESS_INTERVAL_S:
             log.info("%d of %d rows added", index.ntotal, len(vectors))
             started = time.monotonic()

@@ -50,6 +50,10 @@ class Gpu:
         """Return (n, k) positions, k and effort at most RESULTS_MAX; any thread may call. Raises RuntimeError."""
         return self._do(lambda: _search(index, queries, k, effort))
 
+    def train(self, index: Any, sample: Vectors) -> None:  # noqa: ANN401
+        """Train a CPU index that has inverted lists, with its clustering on the device. Raises RuntimeError."""
+        self._do(lambda: self._train(index, sample))
+
     def free(self, index: Any) -> None:  # noqa: ANN401
         """Free a copy soon; does not wait."""
         self._thread.submit(index.reset)
@@ -60,6 +64,17 @@ class Gpu:
 
     def _do(self, call: Callable[[], T]) -> T:
         return self._thread.submit(call).result()
+
+    def _train(self, index: Any, sample: Vectors) -> None:  # noqa: ANN401
+        prepare_thread()
+        empty = faiss.IndexFlat(index.d, index.metric_type)
+        centroids = faiss.index_cpu_to_gpu(self._resources, 0, empty)
+        index.clustering_index = centroids
+        try:
+            index.train(sample)
+        finally:
+            index.clustering_index = None
+            centroids.reset()
 
     def _test(self) -> None:
         rows = np.random.default_rng(0).standard_normal((_TEST_ROWS, _TEST_DIMENSION), np.float32)

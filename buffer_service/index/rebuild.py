@@ -35,6 +35,7 @@ from buffer_service.index.engine import Engine
 from buffer_service.index.errors import PointerConflictError, RecallBelowFloorError
 from buffer_service.index.export import ExportManifest, open_chunks, read_export
 from buffer_service.index.files import sha256_of, write_index
+from buffer_service.index.gpu import Gpu
 from buffer_service.index.metric import Ids, Positions
 from buffer_service.index.openmp import prepare_thread
 from buffer_service.index.pointer_store import PointerStore
@@ -49,7 +50,7 @@ _SWAP_ATTEMPTS = 5
 
 @dataclass(frozen=True, slots=True)
 class RebuildRequest:
-    """What to build and how good it has to be."""
+    """What to build and how good it has to be. ``device`` is where it will be searched, ``build_on`` where built."""
 
     export: Path
     indexes: Path
@@ -57,6 +58,7 @@ class RebuildRequest:
     index_type: str
     storage: str
     device: str
+    build_on: str
     n_probes: int
     recall_floor: float
     keep: int
@@ -98,6 +100,14 @@ def rebuild(request: RebuildRequest, pointer: PointerStore, clock: Callable[[], 
     return after
 
 
+def _gpu() -> Gpu | None:
+    try:
+        return Gpu()
+    except RuntimeError as error:
+        log.warning("the index is built on the CPU although the GPU was asked for: %s", error)
+        return None
+
+
 def _build(
     engine: Engine,
     request: RebuildRequest,
@@ -110,7 +120,12 @@ def _build(
     rows = Rows(chunks, live, export.dimension)
     choice = choose(request.index_type, rows.count, _churn(request.indexes, rows.ids), request.device)
     log.info("index type %s: %s", choice.index_type, choice.reason)
-    built = build_index(rows, export.metric, choice, request.storage, building)
+    gpu = _gpu() if request.build_on == "gpu" and choice.index_type == "ivf" else None
+    try:
+        built = build_index(rows, export.metric, choice, request.storage, building, gpu)
+    finally:
+        if gpu is not None:
+            gpu.close()
     draft = Manifest(
         format_version=FORMAT_VERSION,
         generation=request.generation,

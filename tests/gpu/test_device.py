@@ -12,7 +12,7 @@ import pytest
 from buffer_service.contract.pointer import INITIAL, Pointer
 from buffer_service.index.delta import Delta
 from buffer_service.index.engine import Engine
-from buffer_service.index.generations import load
+from buffer_service.index.generations import load, read_manifest
 from buffer_service.index.gpu import gpu_obstacle
 from buffer_service.index.main import Effort, MainIndex
 from buffer_service.index.view import View
@@ -68,6 +68,33 @@ def test_memory_on_the_device_comes_back(tmp_path: Path) -> None:
         used.append(_used_mib())
 
     assert used[-1] <= used[1] * 1.05
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("storage", ["fp32", "fp16", "sq8"])
+def test_a_rebuild_on_the_gpu_needs_no_more_probes_than_one_on_the_cpu(
+    tmp_path: Path, storage: str, metric: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its centroids are as good: the effort that reaches the recall floor is about the same."""
+    caplog.set_level("INFO")
+    probes = {}
+    for build_on in ("cpu", "gpu"):
+        folder = tmp_path / build_on
+        pointer = build(
+            folder,
+            dict(enumerate(ROWS, start=1)),
+            1,
+            watermark=1,
+            index_type="ivf",
+            storage=storage,
+            metric=metric,
+            build_on=build_on,
+        )
+        manifest, _ = read_manifest(folder / "indexes", pointer.generation)
+        probes[build_on] = manifest.parameters["nprobe"]
+
+    assert "lists were trained and filled with a GPU" in caplog.text
+    assert probes["gpu"] <= 1.5 * probes["cpu"]
 
 
 def _used_mib() -> int:

@@ -37,6 +37,7 @@ def request(folder: Path, generation: int, **changes: object) -> RebuildRequest:
         "index_type": "flat",
         "storage": "sq8",
         "device": "cpu",
+        "build_on": "cpu",
         "n_probes": 4,
         "recall_floor": 0.9,
         "keep": 2,

@@ -80,7 +80,8 @@ def rebuild_job(
 def _arguments(buffer: Buffer, spec: Spec, generation: int, searched_on: str) -> list[str]:
     places = ["--export", _EXPORT_PATH, "--indexes", _INDEXES_PATH, "--generation", str(generation)]
     pointer = ["--pointer-configmap", names.pointer_config_map(buffer.name), "--namespace", buffer.namespace]
-    return [*places, *pointer, "--keep", str(spec.rebuild.keep_generations), "--device", searched_on]
+    devices = ["--device", searched_on, "--build-on", "gpu" if _has_gpu(spec) else "cpu"]
+    return [*places, *pointer, "--keep", str(spec.rebuild.keep_generations), *devices]
 
 
 def _has_gpu(spec: Spec) -> bool:

@@ -1,7 +1,4 @@
-"""What the GPU path relies on, pinned on the CPU: a stand-in for the device behaves as FAISS's GPU indexes do.
-
-It takes no ids and no selectors, gives at most 2,048 results, belongs to one thread, and fails when it is told to.
-"""
+"""What searches on a GPU rely on, pinned on the CPU: a stand-in for the device behaves as FAISS's GPU indexes do."""
 
 from __future__ import annotations
 
@@ -9,100 +6,23 @@ import gc
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import faiss
-import numpy as np
 import pytest
 
 from buffer_service.core import Experience, ExperienceBuffer
 from buffer_service.index.engine import Engine
 from buffer_service.index.generations import load
-from buffer_service.index.gpu import RESULTS_MAX
 from buffer_service.index.main import Effort
 from buffer_service.index.pointer_store import FolderPointer
 from buffer_service.index.rebuild import rebuild
 from buffer_service.settings import BufferSettings, EmbeddingSettings, IndexSettings, RebuildSettings, Settings
 from tests.helpers.generations import build, request
+from tests.helpers.gpu import Device, Resources
 from tests.helpers.vectors import brute_force, unit_vectors
 from tests.helpers.waiting import wait_until
 
 ROWS = unit_vectors(3000, 8)
-
-
-class Device:
-    """Counts what is on it, and who touched it."""
-
-    def __init__(self) -> None:
-        self.threads: set[int] = set()
-        self.held = 0
-        self.searches = 0
-        self.copies_max = 100
-        self.broken = False
-        self.wrong = False
-
-    def touch(self) -> None:
-        """Note the thread, and fail if it is broken."""
-        self.threads.add(threading.get_ident())
-        if self.broken:
-            raise RuntimeError("CUDA error 999")
-
-    def copy(self, resources: object, number: int, index: Any) -> DeviceIndex:  # noqa: ANN401
-        """Stand in for faiss.index_cpu_to_gpu."""
-        assert (type(resources).__name__, number) == ("Resources", 0)
-        self.touch()
-        if self.held >= self.copies_max:
-            raise RuntimeError("out of memory")
-        if isinstance(index, faiss.IndexHNSW):
-            raise RuntimeError("This index type is not implemented on GPU.")  # noqa: TRY004 - as FAISS does
-        self.held += 1
-        return DeviceIndex(self, index)
-
-
-class DeviceIndex:
-    """A copy on the device."""
-
-    def __init__(self, device: Device, index: Any) -> None:  # noqa: ANN401
-        self._device = device
-        self._index = faiss.clone_index(index)
-        if hasattr(self._index, "nprobe"):
-            self.nprobe = 1
-
-    def search(self, queries: np.ndarray, k: int, params: Any = None) -> tuple[object, np.ndarray]:  # type: ignore[type-arg]  # noqa: ANN401
-        """Search as a GPU index does."""
-        self._device.touch()
-        self._device.searches += 1
-        assert k <= RESULTS_MAX
-        if params is not None:
-            assert params.nprobe <= RESULTS_MAX
-            assert params.sel is None, "classic GPU indexes ignore selectors silently"
-        distances, positions = self._index.search(queries, k, params=params)
-        return distances, positions[:, ::-1] if self._device.wrong else positions
-
-    def reset(self) -> None:
-        """Free it."""
-        self._device.touch()
-        self._device.held -= 1
-
-
-class Resources:
-    """Stand in for StandardGpuResources."""
-
-    temporary_bytes: int | None = None
-
-    def setTempMemory(self, size: int) -> None:  # noqa: N802 - FAISS's name
-        """Bound the scratch memory."""
-        Resources.temporary_bytes = size
-
-
-@pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch) -> Device:
-    """A device that FAISS says is there."""
-    made = Device()
-    monkeypatch.setattr(faiss, "StandardGpuResources", Resources, raising=False)
-    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
-    monkeypatch.setattr(faiss, "index_cpu_to_gpu", made.copy, raising=False)
-    return made
 
 
 Open = Callable[[], ExperienceBuffer]

@@ -60,12 +60,14 @@ def test_it_ends_by_itself() -> None:
     [("cpu", GPU, False), ("gpu", GPU, True), ("auto", GPU, True), ("auto", None, False), ("cpu", None, False)],
 )
 def test_a_gpu_is_asked_for_where_it_builds_on_one(device: str, gpu: Json | None, has_gpu: bool) -> None:  # noqa: FBT001
-    """One, with the runtime class; otherwise the container sees none."""
+    """One, with the runtime class, and the program is told to use it; otherwise the container sees none."""
     pod = _pod(_job(rebuild={"device": device}, **({"gpu": gpu} if gpu else {})))
     container = pod["containers"][0]
+    command = container["command"]
     asked = container.get("resources", {}).get("limits", {}).get("nvidia.com/gpu")
     hidden = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"} in container["env"]
     assert (asked, pod.get("runtimeClassName"), hidden) == (("1", "nvidia", False) if has_gpu else (None, None, True))
+    assert command[command.index("--build-on") + 1] == ("gpu" if has_gpu else "cpu")
 
 
 def test_it_has_resources_of_its_own() -> None:
