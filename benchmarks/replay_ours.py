@@ -50,7 +50,7 @@ class Ours:
     def update(self, drawn: Drawn, priorities: Priorities) -> None:
         """See Buffer."""
         table = self._table
-        slots = [table.slots[experience] for experience in drawn.ids.tolist()]
+        slots = table.slots_of(drawn.ids)
         with self._sampler.lock:
             table.header.sequence += 1
             table.priority[slots] = priorities
@@ -58,11 +58,8 @@ class Ours:
             self._sampler.note(slots)
 
     def _publish(self, group: Group) -> None:
-        slots = self._table.slots
         with self._sampler.lock:
-            changed = [slots[experience] for experience in group.dropped]
-            group.publish()
-            self._sampler.note([*changed, *(slots[experience] for experience in group.rows)])
+            self._sampler.note(group.publish())
 
 
 class AsTheWriter(Ours):

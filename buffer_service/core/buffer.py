@@ -300,12 +300,8 @@ class ExperienceBuffer:
         )
 
     def _publish(self, group: Group, coming: Coming | None) -> None:
-        slots = group.table.slots
         with self.draws.sampler.lock:
-            changed = [slots[experience] for experience in group.dropped]
-            group.publish()
-            changed += [slots[experience] for experience in group.rows]
-            self.draws.sampler.note(changed)
+            self.draws.sampler.note(group.publish())
         self.serving.apply(group, coming)
 
     def _check_rows(self, count: int, what: str) -> None:

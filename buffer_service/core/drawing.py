@@ -19,9 +19,9 @@ Places = npt.NDArray[np.int64]
 
 
 def strata(random: np.random.Generator, size: int) -> Numbers:
-    """Return one point in each of ``size`` equal parts of [0, 1)."""
+    """Return one point in each of ``size`` equal parts of [0, 1]."""
     points: Numbers = (np.arange(size) + random.random(size)) / size
-    return np.minimum(points, np.nextafter(1.0, 0.0))
+    return points
 
 
 def pick(random: np.random.Generator, weights: Numbers, size: int) -> Places:

@@ -7,7 +7,7 @@ thread-safe: the sampler holds its lock around every call.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,8 +50,9 @@ class Following:
         """Latest time seen; a clock that is set back must not make ages negative."""
         self._oldest = 1
         """No live id is lower."""
-        self._changed: set[int] = set()
+        self._changed: list[Slots] = []
         """Slots whose rows the tree does not follow yet: it costs least to take over many at once."""
+        self._changed_count = 0
         self.weighing = Weighing(settings, now_s)
         self._recency = Recency(settings.recent_half_life_rows, table.header.next_id - 1)
         self._mixed = share > 0.0
@@ -61,10 +62,11 @@ class Following:
         """By slot, the id that the second tree has."""
         self._take_over(np.flatnonzero(table.ids > 0))
 
-    def note(self, slots: Iterable[int]) -> None:
+    def note(self, slots: Slots | Sequence[int]) -> None:
         """Follow the rows in these slots of the table from the next draw on."""
-        self._changed.update(slots)
-        if len(self._changed) >= _CHANGED_MAX:
+        self._changed.append(np.asarray(slots, np.int64))
+        self._changed_count += len(slots)
+        if self._changed_count >= _CHANGED_MAX:
             self._catch_up()
 
     def move_to(self, now_s: float) -> None:
@@ -102,12 +104,13 @@ class Following:
 
     def _catch_up(self) -> None:
         if self._changed:
-            changed = np.fromiter(self._changed, np.int64, len(self._changed))
+            changed = np.concatenate(self._changed)
             self._changed.clear()
+            self._changed_count = 0
             self._take_over(changed)
 
     def _take_over(self, slots: Slots) -> None:
-        """Follow the rows in these slots (distinct); a slot without a row gets weight zero."""
+        """Follow the rows in these slots; a slot without a row gets weight zero."""
         table = self._table
         ids, created_at = table.ids[slots], table.created_at[slots]
         self._latest_s = max(self._latest_s, float(created_at.max(initial=0.0)))

@@ -100,7 +100,7 @@ class Ranker:
     def _facts(self, ids: Ids) -> tuple[npt.NDArray[np.bool_], Numbers, Numbers]:
         """Return which ids are live, their success and their Unix times. The writer may be changing the table."""
         table = self._table
-        slots = np.fromiter((table.slots.get(experience, -1) for experience in ids.tolist()), np.int64, len(ids))
+        slots = table.slots_of(ids)
         outcomes, successes, created_at = table.outcomes[slots], table.successes[slots], table.created_at[slots]
         live = (slots >= 0) & (table.ids[slots] == ids)
         success = (successes + _GOOD_BEFORE) / (outcomes + _OUTCOMES_BEFORE)

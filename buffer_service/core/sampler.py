@@ -9,7 +9,7 @@ few they are.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +55,7 @@ class Sampler:
         """Make the draws from here on repeatable, for checks."""
         self._random = np.random.default_rng(seed)
 
-    def note(self, slots: Iterable[int]) -> None:
+    def note(self, slots: Slots | Sequence[int]) -> None:
         """Follow the rows in these slots of the table from the next draw on. Called under ``lock``."""
         self._following.note(slots)
 

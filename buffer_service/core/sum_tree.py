@@ -18,6 +18,10 @@ import numpy.typing as npt
 FAN_OUT = 16
 TOP_MAX = 4096
 
+_UP_TO = np.triu(np.ones((FAN_OUT, FAN_OUT)))
+"""Weights of siblings times this are their running sums; for short rows quicker than cumsum."""
+_BELOW_ALL = 1.0 - 2.0**-48
+"""A point at the upper end of a node is moved this far into it, beyond the rounding of running sums."""
 _MANY = 4
 """Where more than one leaf in so many is asked for, it is quicker to weigh all."""
 
@@ -48,13 +52,13 @@ class SumTree:
 
     def leaves(self, slots: Slots) -> Array:
         """Return the components of these leaves, (c, n)."""
-        return self._levels[0][slots].T
+        return self._levels[0].take(slots, axis=0).T
 
     def weights(self, coefficients: Array, slots: Slots) -> Array:
         """Return the weights of these leaves. O(n), and never more than a pass over all leaves."""
         if len(slots) * _MANY > self.slots:
             return self.weights_between(coefficients, 0, self.slots)[slots]
-        weights: Array = self._levels[0][slots] @ coefficients
+        weights: Array = self._levels[0].take(slots, axis=0) @ coefficients
         return weights
 
     def weights_between(self, coefficients: Array, first: int, end: int) -> Array:
@@ -63,12 +67,12 @@ class SumTree:
         return weights
 
     def set(self, slots: Slots, components: Array) -> None:
-        """Set leaves; the slots are distinct, components is (c, n). O(n log slots)."""
+        """Set leaves, components is (c, n); a slot that is named twice has the same ones twice. O(n log slots)."""
         if not len(slots):
             return
         if int(slots.max()) >= self.slots:
             self._reserve(int(slots.max()) + 1)
-        self._levels[0][slots] = components.T
+        _put(self._levels[0], slots, np.ascontiguousarray(components.T))
         self._sum_above(slots)
 
     def scale(self, factors: Array) -> None:
@@ -77,7 +81,7 @@ class SumTree:
             np.multiply(level, factors, out=level)
 
     def draw(self, coefficients: Array, points: Array) -> tuple[Slots, Array, float]:
-        """Return the slot that each point falls on, its weight, and the total; a point is a share of that, in [0, 1).
+        """Return the slot that each point falls on, its weight, and the total; a point is a share of that, in [0, 1].
 
         O(n log slots). The total weight must be positive, and no weight negative. Never returns a leaf of weight zero.
         """
@@ -87,16 +91,19 @@ class SumTree:
         left = np.minimum(points * total, np.nextafter(total, 0.0))
         node = np.searchsorted(sums, left, side="right")
         weights, left = weights[node], left - (sums[node] - weights[node])
-        rows = np.arange(len(points))
+        first = np.arange(0, len(points) * FAN_OUT, FAN_OUT)
         for level in self._levels[-2::-1]:
-            siblings = level.reshape(-1, FAN_OUT, self._components).take(node, axis=0)
+            siblings = level.reshape(-1, FAN_OUT * self._components).take(node, axis=0)
             families = (siblings.reshape(-1, self._components) @ coefficients).reshape(-1, FAN_OUT)
-            sums = np.cumsum(families, axis=1)
-            # Rounding may have put a point just outside of its node.
-            left = np.minimum(np.maximum(left, 0.0), np.nextafter(sums[:, -1], 0.0))
-            child = np.argmax(sums > left[:, None], axis=1)
-            weights = families[rows, child]
-            left -= sums[rows, child] - weights
+            sums = families @ _UP_TO
+            # Rounding may have put a point just outside of its node, or between two sums that should be equal.
+            left = np.minimum(np.maximum(left, 0.0), sums[:, -1] * _BELOW_ALL)
+            right = sums > left[:, None]
+            right &= families > 0.0
+            child = right.argmax(axis=1)
+            chosen = first + child
+            weights = families.take(chosen)
+            left -= sums.take(chosen) - weights
             node = node * FAN_OUT + child
         return node, weights, total
 
@@ -107,7 +114,7 @@ class SumTree:
             nodes = nodes // FAN_OUT
             if len(nodes) >= len(above):
                 nodes = np.arange(len(above))
-            above[nodes] = families.take(nodes, axis=0) @ self._adding
+            _put(above, nodes, families.take(nodes, axis=0) @ self._adding)
 
     def _reserve(self, slots: int) -> None:
         size = FAN_OUT
@@ -120,3 +127,9 @@ class SumTree:
         if old:
             self._levels[0][: len(old[0])] = old[0]
             self._sum_above(np.arange(len(old[0])))
+
+
+def _put(level: Array, nodes: Slots, rows: Array) -> None:
+    """Set these rows of a level. Each is one item: numpy copies items several times quicker than rows of numbers."""
+    item = np.dtype((np.void, rows.itemsize * rows.shape[1]))
+    level.view(item)[nodes, 0] = rows.view(item)[:, 0]

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import assert_never
 
+import numpy as np
+import numpy.typing as npt
+
 from buffer_service.storage.operations import (
     Append,
     CountRetrievals,
@@ -101,15 +104,14 @@ class Group:
         if row is not None:
             row.place = place
 
-    def publish(self) -> None:
-        """Write the changes into the table. Call once, after the commit."""
-        for experience in self.dropped:
-            self.table.drop(experience)
-        for row in self.rows.values():
-            self.table.put(row)
+    def publish(self) -> npt.NDArray[np.int64]:
+        """Write the changes into the table, and return the slots they are in. Call once, after the commit."""
+        slots = [slot for experience in self.dropped if (slot := self.table.drop(experience)) is not None]
+        slots += [self.table.put(row) for row in self.rows.values()]
         self.table.header = self.header
         remember(self.table.requests, self.requests)
         remember(self.table.retired, self.retired)
+        return np.array(slots, np.int64)
 
     def _append(self, operation: Append) -> None:
         if operation.id != self.header.next_id:

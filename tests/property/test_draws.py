@@ -128,11 +128,8 @@ class Draws(RuleBasedStateMachine):
         assert rows == self.model
 
     def _publish(self, group: Group) -> None:
-        slots = self.table.slots
         with self.sampler.lock:
-            changed = [slots[experience] for experience in group.dropped]
-            group.publish()
-            self.sampler.note([*changed, *(slots[experience] for experience in group.rows)])
+            self.sampler.note(group.publish())
 
 
 Draws.TestCase.settings = limits(max_examples=60, stateful_step_count=30, deadline=None)

@@ -65,6 +65,21 @@ def test_slots_of_dropped_rows_are_used_again() -> None:
     assert table.ids_from(4500, 3) == [4500, 4501, 4502]
 
 
+def test_slots_of_many_rows_are_those_of_each() -> None:
+    """Also of rows far apart, whose ids share their low bits, and after a restore; -1 for what is not live."""
+    table = filled(3000)
+    for experience in [*range(1, 3000, 3), *range(100, 200)]:
+        table.drop(experience)
+    far = [*range(2**20, 2**20 + 50), *range(2**40, 2**40 + 50)]
+    for experience in far:
+        table.put(row(experience))
+    asked = np.array([*range(-2, 3050), *far, 2**20 - 1, 2**62], np.int64)
+    for made in (table, Table.restored(table.image())):
+        expected = [made.slots.get(experience, -1) for experience in asked.tolist()]
+        assert made.slots_of(asked).tolist() == expected
+        assert made.slots_of(asked[:0]).tolist() == []
+
+
 def test_ids_leave_out_what_is_being_published() -> None:
     """The header comes last: until then no row of the group is listed, so no append is seen by half."""
     table = filled(5)
