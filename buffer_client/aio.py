@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from buffer_client import calls
 from buffer_client.calls import Encoded
-from buffer_client.endpoint import Endpoint, as_list, begin_again, each, failure_of, response_of, whole_file
+from buffer_client.endpoint import Endpoint, as_list, begin_again, each, failure_of, headers_of, response_of, whole_file
 from buffer_client.errors import ClientError
 from buffer_client.models import (
     AppendResult,
@@ -261,6 +261,6 @@ class AsyncBufferClient:
                 begin_again(file)
                 async for part in response.aiter_bytes():
                     await asyncio.to_thread(file.write, part)
-                return Response(response.status_code, dict(response.headers), b"")
+                return Response(response.status_code, headers_of(response), b"")
             await response.aread()
             return response_of(response)

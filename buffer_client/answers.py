@@ -24,12 +24,14 @@ from buffer_client.models import (
     UpdateStatus,
     Vectors,
 )
-from buffer_client.wire import Response, decode
+from buffer_client.wire import OCTETS, Response, decode
 from buffer_service.contract.pointer import Pointer
 from buffer_service.contract.status import ServiceStatus
 
 _ID_BYTES = 8
-_SCORE_BYTES = 4
+_SCORE_BYTES = _FLOAT_BYTES = 4
+_COLUMNS = ("<i8", "<f8", "<f8", "<i8")
+"""Ids, probabilities, weights and sequences of a draw."""
 NO_ID = -1
 """Stands in a search result where there are fewer neighbours than asked for."""
 
@@ -53,7 +55,7 @@ class _Hit(msgspec.Struct):
     id: int
     score: float
     experience: StoredExperience | None = None
-    vector: Vectors | None = None
+    vector: bytes | list[float] | None = None
     parts: _Parts | None = None
 
 
@@ -69,7 +71,7 @@ class _Item(msgspec.Struct):
     weight: float
     sequence: int
     experience: StoredExperience | None = None
-    vector: Vectors | None = None
+    vector: bytes | list[float] | None = None
 
 
 class _Drawn(msgspec.Struct):
@@ -139,10 +141,15 @@ def _hit_vectors(response: Response, results: list[list[_Hit]], k: int) -> Vecto
     return vectors
 
 
-def _matrix(response: Response, rows: list[Vectors]) -> Vectors:
-    """Return the rows as one matrix, (0, 0) for none."""
+def _matrix(response: Response, rows: list[bytes | list[float]]) -> Vectors:
+    """Return the rows, little-endian float32 in MessagePack and lists in JSON, as one matrix, (0, 0) for none."""
     _expect(response, len({len(row) for row in rows}) <= 1, "vectors of different lengths")
-    return np.stack(rows) if rows else np.zeros((0, 0), np.float32)
+    encoded = [row for row in rows if isinstance(row, bytes)]
+    if not encoded:
+        return np.array(rows, np.float32).reshape(len(rows), -1) if rows else np.zeros((0, 0), np.float32)
+    _expect(response, len(encoded) == len(rows), "vectors of two kinds")
+    _expect(response, len(encoded[0]) % _FLOAT_BYTES == 0, "vectors that are not float32")
+    return np.frombuffer(b"".join(encoded), "<f4").reshape(len(rows), -1).astype(np.float32)
 
 
 def _parts(response: Response, results: list[list[_Hit]], k: int) -> RankParts:
@@ -189,8 +196,10 @@ def page(response: Response) -> ExperiencePage:
 
 def sample(response: Response, *, include: Include = ()) -> SampleBatch:
     """Read a draw; as in searches, what left meanwhile is left out where its content was asked for."""
+    if response.headers.get("content-type") == OCTETS:
+        return _sample_arrays(response, include)
     answer = decode(response, _Drawn)
-    items = [item for item in answer.items if _is_whole(item, include)]
+    items = [item for item in answer.items if _is_whole(item, include)] if include else answer.items
     return SampleBatch(
         ids=np.array([item.id for item in items], dtype=np.int64),
         probabilities=_floats([item.probability for item in items]),
@@ -204,6 +213,32 @@ def sample(response: Response, *, include: Include = ()) -> SampleBatch:
         if "vector" in include
         else None,
         weight_norm=answer.weight_norm,
+    )
+
+
+def _sample_arrays(response: Response, include: Include) -> SampleBatch:
+    """Read n ids, probabilities, weights and sequences of 8 bytes each, then n float32 vectors if asked for."""
+    body, count = response.body, _header(response, "x-size")
+    start = len(_COLUMNS) * _ID_BYTES * count
+    values = (len(body) - start) // _FLOAT_BYTES
+    fits = values > 0 and values % count == 0 if count and "vector" in include else values == 0
+    _expect(
+        response,
+        fits and count >= 0 and len(body) == start + values * _FLOAT_BYTES,
+        f"{len(body)} bytes for {count} draws",
+    )
+    columns = [np.frombuffer(body, kind, count, place * _ID_BYTES * count) for place, kind in enumerate(_COLUMNS)]
+    ids, probabilities, weights, sequences = (column.copy() for column in columns)
+    vectors = np.frombuffer(body[start:], "<f4").astype(np.float32).reshape(count, values // count if count else 0)
+    return SampleBatch(
+        ids=ids,
+        probabilities=probabilities,
+        weights=weights,
+        sequences=sequences,
+        table_size=_header(response, "x-table-size"),
+        experiences=None,
+        vectors=vectors if "vector" in include else None,
+        weight_norm=response.headers.get("x-weight-norm", "batch"),
     )
 
 

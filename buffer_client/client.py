@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from buffer_client import calls
 from buffer_client.calls import Encoded
-from buffer_client.endpoint import Endpoint, as_list, begin_again, failure_of, response_of, whole_file
+from buffer_client.endpoint import Endpoint, as_list, begin_again, failure_of, headers_of, response_of, whole_file
 from buffer_client.errors import ClientError
 from buffer_client.models import (
     AppendResult,
@@ -256,6 +256,6 @@ class BufferClient:
             if response.is_success:
                 begin_again(file)
                 file.writelines(response.iter_bytes())
-                return Response(response.status_code, dict(response.headers), b"")
+                return Response(response.status_code, headers_of(response), b"")
             response.read()
             return response_of(response)

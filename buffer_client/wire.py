@@ -21,6 +21,7 @@ JSON = "application/json"
 MESSAGE_PACK = "application/msgpack"
 OCTETS = "application/octet-stream"
 ACCEPT = f"{MESSAGE_PACK}, {JSON}"
+ACCEPT_ARRAYS = f"{OCTETS}, {ACCEPT}"
 
 RETRY_AFTER_DEFAULT_S = 1.0
 
@@ -49,6 +50,7 @@ class Request:
     body: bytes = b""
     content_type: str = JSON
     query: Mapping[str, str] = field(default_factory=dict)
+    accept: str = ACCEPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +71,9 @@ class Call(Generic[T]):
     parse: Callable[[Response], T]
 
 
-def post(path: str, body: object) -> Request:
+def post(path: str, body: object, accept: str = ACCEPT) -> Request:
     """Return a POST of the body as MessagePack."""
-    return Request("POST", path, msgspec.msgpack.encode(body), MESSAGE_PACK)
+    return Request("POST", path, msgspec.msgpack.encode(body), MESSAGE_PACK, accept=accept)
 
 
 def decode(response: Response, expected: type[T]) -> T:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from buffer_service.core import reading
 from buffer_service.core.buffer import ExperienceBuffer
 from buffer_service.core.embedding import Vectors
 from buffer_service.core.experience import StoredExperience
@@ -43,6 +44,7 @@ def contents_of(buffer: ExperienceBuffer, ids: list[int], include: Collection[st
     if EXPERIENCE in include:
         experiences = dict(zip(wanted, buffer.get_many(wanted), strict=True))
     if VECTOR in include:
-        known, rows = buffer.store.vectors(np.array(wanted, np.int64))
-        vectors = dict(zip(known.tolist(), rows, strict=True))
+        known = np.array(wanted, np.int64)
+        found, rows = reading.vectors(buffer, known)
+        vectors = dict(zip(known[found].tolist(), rows[found], strict=True))
     return Contents(experiences, vectors)

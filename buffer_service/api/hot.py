@@ -9,16 +9,13 @@ from functools import cached_property
 from http import HTTPStatus
 from typing import TypeVar
 
-from buffer_service.api.contents import NOTHING, contents_of, require_room
+from buffer_service.api import sampling
 from buffer_service.api.messages import Answer, Request, decode, encode
 from buffer_service.api.schemas import (
     AppendAnswer,
     AppendBody,
     OutcomesBody,
     PrioritiesBody,
-    SampleAnswer,
-    SampleBody,
-    SampleItem,
     UpdateAnswer,
     UpdatesAnswer,
 )
@@ -96,7 +93,7 @@ class HotPaths:
 
     async def sample(self, request: Request) -> Answer:
         """POST /v1/sample."""
-        return await self.on_thread(lambda: self._sample(request))
+        return await self.on_thread(lambda: sampling.answer(self._buffer, request))
 
     async def priorities(self, request: Request) -> Answer:
         """POST /v1/priorities."""
@@ -115,33 +112,6 @@ class HotPaths:
         self._writes.put(self._buffer.report_outcomes_to(future, outcomes, body.request_id))
         statuses = await future
         return encode(request, _updates([experience for experience, _ in outcomes], statuses))
-
-    def _sample(self, request: Request) -> Answer:
-        body = decode(request, SampleBody)
-        require_room(self._buffer, body.include, body.size)
-        drawn = self._buffer.sample(
-            body.size,
-            beta=body.beta,
-            unique=body.unique,
-            mode=body.mode,
-            weight_norm=body.weight_norm,
-            wanted=body.filter,
-        )
-        ids = drawn.ids.tolist()
-        contents = contents_of(self._buffer, ids, body.include) if body.include else NOTHING
-        items = [
-            SampleItem(*fields)
-            for fields in zip(
-                ids,
-                drawn.probabilities.tolist(),
-                drawn.weights.tolist(),
-                drawn.versions.tolist(),
-                map(contents.experiences.get, ids),
-                map(contents.vectors.get, ids),
-                strict=True,
-            )
-        ]
-        return encode(request, SampleAnswer(items, drawn.table_size, body.mode, body.weight_norm))
 
 
 def _updates(ids: list[int], statuses: list[UpdateStatus]) -> UpdatesAnswer:

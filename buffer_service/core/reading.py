@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from buffer_service.contract.status import ServiceStatus, StoreHealth
+from buffer_service.core.embedding import Vectors
 from buffer_service.core.experience import StoredExperience
 from buffer_service.core.priority import Weighing, success_multiplier
 from buffer_service.errors import EvictedExperienceError, UnknownExperienceError
+from buffer_service.index.metric import Ids
 from buffer_service.observability.process import room_of, rss_bytes
 from buffer_service.settings import SamplingSettings
 from buffer_service.storage.base import Store
@@ -46,15 +48,18 @@ def one(store: Store, settings: SamplingSettings, experience: int, now_s: float)
 def many(store: Store, settings: SamplingSettings, ids: Sequence[int], now_s: float) -> list[StoredExperience | None]:
     """Return experiences without vectors, None for those that are not live."""
     table = store.table
-    slots = {experience: slot for experience in ids if (slot := table.slots.get(experience)) is not None}
-    wanted, places = np.array(list(slots), np.int64), np.array(list(slots.values()), np.int64)
-    cells = _cells(table, places, Weighing(settings, now_s), now_s)
-    client_ids = table.client_ids_at(slots.values())
-    payloads = store.payloads(list(slots))
+    wanted = np.array(ids, np.int64)
+    slots = table.slots_of(wanted)
+    there = slots >= 0
+    wanted, slots = wanted[there], slots[there]
+    live = wanted.tolist()
+    cells = _cells(table, slots, Weighing(settings, now_s), now_s)
+    client_ids = table.client_ids_at(slots.tolist())
+    payloads = store.payloads(live)
     # A slot that was given to another experience meanwhile has another id by now.
-    kept = (table.ids[places] == wanted).tolist()
+    kept = (table.ids[slots] == wanted).tolist()
     found = {}
-    for experience, client_id, payload, row, is_kept in zip(slots, client_ids, payloads, cells, kept, strict=True):
+    for experience, client_id, payload, row, is_kept in zip(live, client_ids, payloads, cells, kept, strict=True):
         if payload is None or not is_kept:
             continue
         item = found[experience] = _decode(payload)
@@ -66,6 +71,20 @@ def many(store: Store, settings: SamplingSettings, ids: Sequence[int], now_s: fl
         if item.retrieval_count:
             item.success_rate = min(1.0, item.success_count / item.retrieval_count)
     return [found.get(experience) for experience in ids]
+
+
+def vectors(buffer: ExperienceBuffer, ids: Ids) -> tuple[npt.NDArray[np.bool_], Vectors]:
+    """Return which of these ids have a vector, and a row for each, undefined for the others.
+
+    From the index, which holds nearly all in memory, else from the store.
+    """
+    found, rows = buffer.serving.view.vectors_of(ids)
+    missing = np.flatnonzero(~found)
+    if len(missing):
+        read, others = buffer.store.vectors(ids[missing])
+        here = missing[np.isin(ids[missing], read)]
+        rows[here], found[here] = others, True
+    return found, rows
 
 
 def with_vectors(store: Store, experiences: Sequence[StoredExperience]) -> list[StoredExperience]:

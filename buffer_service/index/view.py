@@ -92,6 +92,21 @@ class View:
                 return found
             tried = min(self.main.effort_max, _WIDENING * tried)
 
+    def vectors_of(self, ids: Ids) -> tuple[Mask, Vectors]:
+        """Return which of these ids are in main or delta, live or not, and a row for each, undefined for the others."""
+        parts = [(self.delta.ids[: self.delta_rows], self.delta.vectors)]
+        if self.main is not None:
+            parts.append((self.main.ids, self.main.vectors))
+        vectors = np.empty((len(ids), self.delta.vectors.shape[1]), np.float32)
+        found = np.zeros(len(ids), bool)
+        for known, rows in parts:
+            if len(known):
+                places = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+                here = np.flatnonzero(known[places] == ids)
+                vectors[here] = rows[places[here]]
+                found[here] = True
+        return found, vectors
+
     def exact(self, queries: Vectors, k: int) -> Found:
         """Return the true k nearest live rows of each query, by scanning all."""
         queries = np.ascontiguousarray(queries, np.float32)

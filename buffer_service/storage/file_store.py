@@ -39,6 +39,8 @@ from buffer_service.storage.maintenance import Limits, Maintenance
 from buffer_service.storage.table import Table
 
 _READ_ATTEMPTS = 100
+_NOWHERE = 0
+"""No place: segments are numbered from 1."""
 
 _logger = logging.getLogger(__name__)
 
@@ -125,21 +127,20 @@ class FileStore:
 
     def payloads(self, ids: Sequence[int]) -> list[bytes | None]:
         """See Store."""
-        table = self._table
-        slots = {experience: slot for experience in ids if (slot := table.slots.get(experience)) is not None}
-        places = table.place[list(slots.values())].tolist()
-        found: dict[int, bytes | None] = {}
-        for experience, (read, payload) in zip(slots, self._log.read_payloads(places), strict=True):
-            # Another id: it was moved or dropped since the look-up.
-            found[experience] = payload if read == experience else self._find(experience, self._read_payload)
-        return [found.get(experience) for experience in ids]
+        slots = self._table.slots_of(np.array(ids, np.int64))
+        places = np.where(slots < 0, _NOWHERE, self._table.place[slots]).tolist()
+        # Another id: it was moved or dropped since the look-up, or was not there then.
+        return [
+            payload if read and read == experience else self._find(experience, self._read_payload)
+            for experience, (read, payload) in zip(ids, self._log.read_payloads(places), strict=True)
+        ]
 
     def vectors(self, ids: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """See Store."""
         wanted = ids.tolist()
-        slots = [self._table.slots.get(experience, -1) for experience in wanted]
-        positions = np.flatnonzero(np.array(slots, np.int64) >= 0)
-        places = self._table.place[np.array(slots, np.int64)[positions]]
+        slots = self._table.slots_of(ids)
+        positions = np.flatnonzero(slots >= 0)
+        places = self._table.place[slots[positions]]
         order = np.argsort(places)
         vectors = np.empty((len(ids), self._shape.dimension), np.float32)
         found = np.zeros(len(ids), bool)

@@ -8,9 +8,10 @@ from typing import Any
 
 import httpx
 import msgspec
+import numpy as np
 import pytest
 
-from buffer_client import BufferClient, Experience
+from buffer_client import BufferClient, Experience, Include
 from tests.helpers.vectors import unit_vectors
 from tests.helpers.waiting import wait_until
 from tests.integration.running import running_service
@@ -46,6 +47,51 @@ def _sample(http: httpx.Client, packed: bool = False, **body: Any) -> dict[str, 
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = msgspec.msgpack.decode(answer.content) if packed else answer.json()
     return found
+
+
+def test_arrays_say_what_items_say(http: httpx.Client) -> None:
+    """The same draws, unique and of all, so that they can be compared; vectors are those of the experiences."""
+    body = {"size": 60, "unique": True, "mode": "uniform", "beta": 1.0, "include": ["vector"]}
+    items = {item["id"]: item for item in _sample(http, packed=True, **body)["items"]}
+
+    answer = http.post("/v1/sample", json=body, headers={"accept": f"application/octet-stream, {PACKED}"})
+
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert [answer.headers[name] for name in ("x-size", "x-table-size", "x-weight-norm")] == ["60", "60", "batch"]
+    columns = np.frombuffer(answer.content, "<i8", 4 * 60).reshape(4, 60)
+    ids, sequences = columns[0].tolist(), columns[3].tolist()
+    probabilities, weights = columns[1].view("<f8").tolist(), columns[2].view("<f8").tolist()
+    vectors = np.frombuffer(answer.content, "<f4", offset=columns.nbytes).reshape(60, 8)
+    assert sorted(ids) == sorted(items)
+    for place, experience in enumerate(ids):
+        item = items[experience]
+        assert (item["probability"], item["weight"]) == pytest.approx((probabilities[place], weights[place]))
+        assert (item["sequence"], item["vector"]) == (sequences[place], vectors[place].tobytes())
+
+
+def test_what_arrays_cannot_hold_comes_in_items(http: httpx.Client) -> None:
+    """Experiences; and a request that is refused gets a problem document."""
+    accept = {"accept": f"application/octet-stream, {PACKED}"}
+    whole = http.post("/v1/sample", json={"size": 2, "include": ["experience"]}, headers=accept)
+    refused = http.post("/v1/sample", json={"size": 0}, headers=accept)
+
+    assert whole.headers["content-type"] == PACKED
+    assert len(msgspec.msgpack.decode(whole.content)["items"]) == 2
+    assert (refused.status_code, refused.headers["content-type"]) == (422, "application/problem+json")
+
+
+@pytest.mark.parametrize("include", [(), ("vector",), ("experience", "vector")])
+def test_the_client_reads_what_it_asks_for(http: httpx.Client, include: Include) -> None:
+    """In arrays or in items; an empty draw as well."""
+    with BufferClient(str(http.base_url)) as client:
+        batch = client.sample(40, include=include)
+        none = client.sample(4, include=include, filter={"tag": "nobody's"})
+
+    assert (len(batch), len(none)) == (40, 0)
+    assert (none.table_size, batch.table_size, batch.weight_norm) == (0, 60, "batch")
+    assert (batch.vectors is None, batch.experiences is None) == ("vector" not in include, "experience" not in include)
+    if batch.vectors is not None:
+        np.testing.assert_allclose(batch.vectors, ROWS[batch.ids - 1], atol=1e-6)
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -8,6 +8,7 @@ import pytest
 
 from buffer_client import UpdateStatus, answers, calls
 from buffer_client.errors import ProtocolError
+from buffer_client.models import Include
 from buffer_client.wire import Response, read
 
 
@@ -129,6 +130,67 @@ def test_a_sample_becomes_parallel_arrays() -> None:
     assert batch.weights.tolist() == [1.0, 0.5]
     assert batch.sequences.tolist() == [9, 8]
     assert (batch.table_size, batch.experiences) == (2, None)
+
+
+def drawn(vectors: bytes = b"", **headers: str) -> Response:
+    """Return the arrays of two draws."""
+    columns = [np.array([4, 6], "<i8"), np.array([0.25, 0.75]), np.array([1.0, 0.5]), np.array([9, 8], "<i8")]
+    body = b"".join(column.tobytes() for column in columns) + vectors
+    sent = {"content-type": "application/octet-stream", "x-size": "2", "x-table-size": "7", "x-weight-norm": "floor"}
+    return Response(200, {**sent, **headers}, body)
+
+
+def test_a_sample_in_arrays_is_read_as_one_in_items() -> None:
+    """With its vectors where they were asked for; the arrays are the caller's own."""
+    rows = np.arange(6, dtype="<f4").reshape(2, 3)
+
+    batch = answers.sample(drawn(rows.tobytes()), include=("vector",))
+
+    assert (batch.ids.tolist(), batch.sequences.tolist()) == ([4, 6], [9, 8])
+    assert (batch.probabilities.tolist(), batch.weights.tolist()) == ([0.25, 0.75], [1.0, 0.5])
+    assert (batch.table_size, batch.weight_norm, batch.experiences) == (7, "floor", None)
+    assert batch.vectors is not None
+    assert batch.vectors.tolist() == rows.tolist()
+    batch.vectors[0, 0] = batch.weights[0] = 5.0
+    assert answers.sample(drawn()).vectors is None
+
+
+def test_no_draws_in_arrays_are_an_empty_batch() -> None:
+    """As from an empty buffer."""
+    headers = {"content-type": "application/octet-stream", "x-size": "0", "x-table-size": "0"}
+    batch = answers.sample(Response(200, headers, b""), include=("vector",))
+    assert len(batch) == 0
+    assert batch.vectors is not None
+    assert batch.vectors.shape == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("response", "include"),
+    [
+        (drawn(), ("vector",)),
+        (drawn(b"1234"), ()),
+        (drawn(b"123"), ("vector",)),
+        (drawn(b"1234"), ("vector",)),
+        (drawn(**{"x-size": "3"}), ()),
+        (drawn(**{"x-size": "1"}), ()),
+        (drawn(**{"x-size": "-2"}), ()),
+        (drawn(**{"x-size": "many"}), ()),
+        (drawn(**{"x-table-size": ""}), ()),
+    ],
+)
+def test_arrays_of_another_length_are_no_answer(response: Response, include: Include) -> None:
+    """Cut off, too long, or not as many as are announced."""
+    with pytest.raises(ProtocolError):
+        answers.sample(response, include=include)
+
+
+@pytest.mark.parametrize("vectors", [(b"12345678", [1.0, 2.0]), (b"1234", b"12345678"), (b"123", b"123")])
+def test_vectors_that_make_no_matrix_are_no_answer(vectors: tuple[object, object]) -> None:
+    """Of two kinds, of two lengths, or of a length that is not that of float32."""
+    fields = {"probability": 0.5, "weight": 1.0, "sequence": 1}
+    body = msgspec.msgpack.encode({"items": [{"id": 1, **fields, "vector": row} for row in vectors], "table_size": 2})
+    with pytest.raises(ProtocolError):
+        answers.sample(Response(200, {"content-type": "application/msgpack"}, body), include=("vector",))
 
 
 def test_the_last_page_has_no_cursor() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from buffer_service.core import Experience, ExperienceBuffer
+from buffer_service.core import Experience, ExperienceBuffer, reading
 from buffer_service.core.plan import PriorityUpdate
 from buffer_service.settings import EmbeddingSettings, PersistenceSettings, RebuildSettings, SamplingSettings, Settings
 from buffer_service.storage.table import Row
@@ -67,6 +68,18 @@ def test_the_weight_is_that_of_the_moment_of_reading(buffer: ExperienceBuffer) -
         assert before is not None
         assert after is not None
         assert after.weight > before.weight
+
+
+def test_vectors_come_from_the_index_or_the_store(buffer: ExperienceBuffer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that the view does not have yet, or any more, from the store; none for what was removed or never was."""
+    rows = unit_vectors(ROWS, 4)
+    ids = np.array([9, ROWS + 1, 2, 1, ROWS], np.int64)
+    view = buffer.serving.view
+    for seen in (view, replace(view, delta_rows=5), replace(view, delta_rows=0)):
+        monkeypatch.setattr(buffer.serving, "view", seen)
+        found, vectors = reading.vectors(buffer, ids)
+        assert found.tolist() == [True, False, True, True, True]
+        np.testing.assert_allclose(vectors[found], rows[ids[found] - 1], atol=1e-6)
 
 
 def test_nothing_is_read_of_an_empty_buffer(tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""Answers to draws: as items, or as bare arrays, which cost a tenth of the time on either side."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from buffer_service.api.contents import EXPERIENCE, NOTHING, VECTOR, contents_of, require_room
+from buffer_service.api.messages import OCTETS, Answer, Request, decode, encode
+from buffer_service.api.schemas import SampleAnswer, SampleBody, SampleItem
+from buffer_service.core import reading
+from buffer_service.core.buffer import ExperienceBuffer
+from buffer_service.core.sampler import Drawn
+
+
+def answer(buffer: ExperienceBuffer, request: Request) -> Answer:
+    """Draw, and answer as the caller accepts it. Any thread."""
+    body = decode(request, SampleBody)
+    require_room(buffer, body.include, body.size)
+    drawn = buffer.sample(
+        body.size,
+        beta=body.beta,
+        unique=body.unique,
+        mode=body.mode,
+        weight_norm=body.weight_norm,
+        wanted=body.filter,
+    )
+    if OCTETS in request.accept and EXPERIENCE not in body.include:
+        return _arrays(buffer, drawn, body)
+    return encode(request, SampleAnswer(_items(buffer, drawn, body), drawn.table_size, body.mode, body.weight_norm))
+
+
+def _items(buffer: ExperienceBuffer, drawn: Drawn, body: SampleBody) -> list[SampleItem]:
+    ids = drawn.ids.tolist()
+    contents = contents_of(buffer, ids, body.include) if body.include else NOTHING
+    columns = (drawn.probabilities.tolist(), drawn.weights.tolist(), drawn.versions.tolist())
+    parts = (map(contents.experiences.get, ids), map(contents.vectors.get, ids))
+    return [SampleItem(*fields) for fields in zip(ids, *columns, *parts, strict=True)]
+
+
+def _arrays(buffer: ExperienceBuffer, drawn: Drawn, body: SampleBody) -> Answer:
+    """Return ids, probabilities, weights and sequences of n draws, then the vectors if asked for; little-endian."""
+    ids, probabilities, weights, versions = drawn.ids, drawn.probabilities, drawn.weights, drawn.versions
+    vectors = b""
+    if VECTOR in body.include:
+        found, rows = reading.vectors(buffer, ids)
+        if not found.all():  # left while this answer was made
+            ids, probabilities, weights, versions = ids[found], probabilities[found], weights[found], versions[found]
+            rows = rows[found]
+        vectors = np.ascontiguousarray(rows, "<f4").tobytes()
+    columns = [
+        np.ascontiguousarray(ids, "<i8").tobytes(),
+        np.ascontiguousarray(probabilities, "<f8").tobytes(),
+        np.ascontiguousarray(weights, "<f8").tobytes(),
+        np.ascontiguousarray(versions, "<i8").tobytes(),
+    ]
+    headers = (
+        (b"x-size", b"%d" % len(ids)),
+        (b"x-table-size", b"%d" % drawn.table_size),
+        (b"x-weight-norm", body.weight_norm.encode()),
+    )
+    return Answer(b"".join((*columns, vectors)), OCTETS, headers=headers)
