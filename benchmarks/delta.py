@@ -43,7 +43,7 @@ def main_index(folder: Path, rows: Vectors) -> MainIndex:
     Exporter(folder / "export", DIMENSION, "cosine").write(point, lambda wanted: (wanted, rows[wanted - 1]))
     request = RebuildRequest(
         export=folder / "export", indexes=folder / "indexes", generation=1, index_type="ivf", storage="sq8",
-        device="cpu", build_on="cpu", n_probes=2, recall_floor=0.95, keep=2, threads=os.cpu_count() or 1,
+        device="cpu", build_on="cpu", n_probes=2, recall_floor=0.95, keep=2, threads=os.cpu_count() or 1, revision=None,
     )  # fmt: skip
     pointer = rebuild(request, FolderPointer(folder / "pointer"))
     return load(Engine("cpu"), folder / "indexes", pointer, DIMENSION, "cosine")

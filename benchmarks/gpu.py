@@ -45,7 +45,7 @@ def built(folder: Path, rows: Vectors, index_type: str, storage: str) -> Pointer
     Exporter(folder / "export", DIMENSION, "cosine").write(point, lambda wanted: (wanted, rows[wanted - 1]))
     request = RebuildRequest(
         export=folder / "export", indexes=folder / "indexes", generation=1, index_type=index_type, storage=storage,
-        device="gpu", build_on="cpu", n_probes=2, recall_floor=0.95, keep=2, threads=os.cpu_count() or 1,
+        device="gpu", build_on="cpu", n_probes=2, recall_floor=0.95, keep=2, threads=os.cpu_count() or 1, revision=None,
     )  # fmt: skip
     return rebuild(request, FolderPointer(folder / "pointer"))
 

@@ -76,6 +76,9 @@ def _add_rebuild(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     rebuild.add_argument("--recall-floor", type=float, help="default: setting index.recall_floor")
     rebuild.add_argument("--threads", type=int, help="default: setting rebuild.threads")
     rebuild.add_argument("--keep", type=int, help="default: setting index.keep_generations")
+    rebuild.add_argument(
+        "--revision", type=int, metavar="N", help="of the pointer; if it was moved back since, it stays"
+    )
     rebuild.add_argument("--end-with", type=int, metavar="PID", help="end when this process ends")
     rebuild.set_defaults(run=_rebuild)
 
@@ -139,6 +142,7 @@ def _rebuild(given: argparse.Namespace) -> int:
         storage=given.storage or settings.storage,
         device=given.device,
         build_on=given.build_on,
+        revision=given.revision,
         n_probes=given.n_probes or settings.faiss_n_probes,
         recall_floor=settings.recall_floor if given.recall_floor is None else given.recall_floor,
         keep=given.keep or settings.keep_generations,

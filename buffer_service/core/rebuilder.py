@@ -133,7 +133,8 @@ class Rebuilder:
 
     def _rebuild(self) -> None:
         manifest = self._exports.write()
-        generation = max([self._serving.view.pointer.generation, *generations_in(self._indexes)]) + 1
+        pointer = self._serving.view.pointer
+        generation = max([pointer.generation, *generations_in(self._indexes)]) + 1
         index = self._settings.index
         command = [
             *_NICELY, sys.executable, "-m", "buffer_service.cli", "rebuild",
@@ -142,16 +143,22 @@ class Rebuilder:
             "--device", self._device, "--n-probes", str(index.faiss_n_probes),
             "--recall-floor", str(index.recall_floor), "--keep", str(index.keep_generations),
             "--threads", str(self._settings.rebuild.threads), "--end-with", str(os.getpid()),
+            "--revision", str(pointer.revision),
         ]  # fmt: skip
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
             output = self._wait(process)
         if process.returncode and not self._stop.is_set():
             raise IndexFailure(f"rebuild of generation {generation}: {' '.join(output.splitlines()[-_ERROR_LINES:])}")
-        self._wait_until_served(manifest.watermark)
+        self._wait_until_served(manifest.watermark, pointer.revision)
 
-    def _wait_until_served(self, watermark: int) -> None:
-        """Wait for the switch, so that the next rebuild is counted from there; raises IndexFailure if it is refused."""
-        while self._serving.view.pointer.watermark < watermark and not self._stop.wait(_POLL_INTERVAL_S):
+    def _wait_until_served(self, watermark: int, revision: int) -> None:
+        """Wait for the switch, so that the next rebuild is counted from there; raises IndexFailure if it is refused.
+
+        After a rollback in between there is none.
+        """
+        while (pointer := self._serving.view.pointer).watermark < watermark and not self._stop.wait(_POLL_INTERVAL_S):
+            if pointer.revision > revision and pointer.reason == "rollback":
+                return
             if reason := self._refusal():
                 raise IndexFailure(reason)
 

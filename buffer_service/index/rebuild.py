@@ -50,7 +50,10 @@ _SWAP_ATTEMPTS = 5
 
 @dataclass(frozen=True, slots=True)
 class RebuildRequest:
-    """What to build and how good it has to be. ``device`` is where it will be searched, ``build_on`` where built."""
+    """What to build and how good it has to be. ``device`` is where it will be searched, ``build_on`` where built.
+
+    ``revision`` is that of the pointer when the rebuild was asked for, None for what it is when it begins.
+    """
 
     export: Path
     indexes: Path
@@ -63,15 +66,18 @@ class RebuildRequest:
     recall_floor: float
     keep: int
     threads: int
+    revision: int | None
 
 
 def rebuild(request: RebuildRequest, pointer: PointerStore, clock: Callable[[], float] = time.time) -> Pointer:
     """Build the generation, publish it and move the pointer to it; returns the pointer as it is then.
 
     Raises UnusableExportError when a retry would fail again, OSError and PointerConflictError otherwise; the
-    generations that are there and the pointer are as before then. A pointer that has gone further is left alone.
+    generations that are there and the pointer are as before then. A pointer that has gone further is left alone, and
+    one that was moved back since the rebuild was asked for: somebody went away from what this one would lead on to.
     """
     started = clock()
+    revision = pointer.read().revision if request.revision is None else request.revision
     engine = Engine("cpu", request.threads)
     prepare_thread()
     export = read_export(request.export)
@@ -85,7 +91,7 @@ def rebuild(request: RebuildRequest, pointer: PointerStore, clock: Callable[[], 
         raise
     manifest, _ = generations.read_manifest(request.indexes, request.generation)
     before = pointer.read()
-    after = _flip(pointer, manifest, digest, clock)
+    after = _flip(pointer, manifest, digest, revision, clock)
     removed = generations.prune(request.indexes, request.keep, {before.generation, after.generation})
     log.info(
         "generation %d: %s, recall@10 %.4f, %.1f s; the pointer is at generation %d, revision %d; removed %s",
@@ -184,9 +190,12 @@ def _churn(indexes: Path, ids: Ids) -> float:
     return float(np.mean(ids > manifest.last_id))
 
 
-def _flip(pointer: PointerStore, manifest: Manifest, digest: str, clock: Callable[[], float]) -> Pointer:
+def _flip(pointer: PointerStore, manifest: Manifest, digest: str, revision: int, clock: Callable[[], float]) -> Pointer:
     for _ in range(_SWAP_ATTEMPTS):
         current = pointer.read()
+        if current.revision > revision and current.reason == "rollback":
+            log.warning("the pointer was moved back to generation %d meanwhile; it stays there", current.generation)
+            return current
         if current.generation >= manifest.generation or current.watermark > manifest.watermark:
             return current
         replacement = successor(

@@ -42,6 +42,7 @@ def request(folder: Path, generation: int, **changes: object) -> RebuildRequest:
         "recall_floor": 0.9,
         "keep": 2,
         "threads": 1,
+        "revision": None,
     }
     return RebuildRequest(**{**fields, **changes})  # type: ignore[arg-type] # checked by the tests that use it
 

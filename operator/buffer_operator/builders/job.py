@@ -38,11 +38,12 @@ class Cause:
 
 
 def rebuild_job(
-    buffer: Buffer, spec: Spec, image: str, generation: int, cause: Cause, searched_on: str = "cpu"
+    buffer: Buffer, spec: Spec, image: str, generation: int, cause: Cause, revision: int, searched_on: str = "cpu"
 ) -> Json:
     """Return the Job that builds this generation from the export that is on the volume.
 
     ``searched_on`` is the device (``cpu`` or ``gpu``) that the index is chosen for: the one that the pods search on.
+    ``revision`` is that of the pointer: if it is moved back meanwhile, the Job leaves it there.
     """
     name = names.rebuild_job(buffer.name, generation)
     body = {
@@ -64,7 +65,7 @@ def rebuild_job(
         },
         "template": {
             "metadata": {"labels": labels.labels_of(buffer.name, Component.REBUILD)},
-            "spec": _pod(buffer, spec, image, _arguments(buffer, spec, generation, searched_on)),
+            "spec": _pod(buffer, spec, image, _arguments(buffer, spec, generation, revision, searched_on)),
         },
     }
     job = manifest(JOB, buffer, name, Component.REBUILD, spec=body)
@@ -77,11 +78,12 @@ def rebuild_job(
     return job
 
 
-def _arguments(buffer: Buffer, spec: Spec, generation: int, searched_on: str) -> list[str]:
+def _arguments(buffer: Buffer, spec: Spec, generation: int, revision: int, searched_on: str) -> list[str]:
     places = ["--export", _EXPORT_PATH, "--indexes", _INDEXES_PATH, "--generation", str(generation)]
     pointer = ["--pointer-configmap", names.pointer_config_map(buffer.name), "--namespace", buffer.namespace]
     devices = ["--device", searched_on, "--build-on", "gpu" if _has_gpu(spec) else "cpu"]
-    return [*places, *pointer, "--keep", str(spec.rebuild.keep_generations), *devices]
+    kept = ["--keep", str(spec.rebuild.keep_generations)]
+    return [*places, *pointer, "--revision", str(revision), *kept, *devices]
 
 
 def _has_gpu(spec: Spec) -> bool:

@@ -97,7 +97,7 @@ def plan_rebuild(observed: Observed, spec: Spec, image: str, now: float) -> Star
     generation = highest_generation(observed) + 1
     cause = Cause(str(trigger.kind), trigger.message, trigger.request)
     searched_on = pod.service.backend.active if pod.service else "cpu"
-    job = rebuild_job(observed.buffer, spec, image, generation, cause, searched_on)
+    job = rebuild_job(observed.buffer, spec, image, generation, cause, pointer.revision, searched_on)
     return StartRebuild(pod.ip, generation, trigger.message, job)
 
 

@@ -136,7 +136,7 @@ class _Contended(FolderPointer):
             self._moves -= 1
             other = successor(
                 expected, generation=expected.generation, watermark=expected.watermark,
-                manifest_sha256=expected.manifest_sha256, reason="rollback", now=0.0,
+                manifest_sha256=expected.manifest_sha256, reason="rebuild", now=0.0,
             )  # fmt: skip
             super().swap(expected, other)
         super().swap(expected, replacement)
@@ -149,6 +149,27 @@ def test_a_flip_is_tried_again_when_the_pointer_moved_meanwhile(tmp_path: Path) 
     pointer = rebuild(request(tmp_path, 1), _Contended(tmp_path / "pointer", moves=2))
 
     assert (pointer.revision, pointer.generation) == (3, 1)
+
+
+@pytest.mark.parametrize(("revision", "generation"), [(2, 1), (3, 3), (None, 3)])
+def test_a_pointer_that_was_moved_back_meanwhile_stays_there(
+    tmp_path: Path, revision: int | None, generation: int
+) -> None:
+    """What was asked for before the rollback does not undo it, also when it is tried again; what was after, does."""
+    pointers = FolderPointer(tmp_path / "pointer")
+    first = build(tmp_path, _rows(20), 1, watermark=20)
+    second = build(tmp_path, _rows(30), 2, watermark=30)
+    back = successor(
+        second, generation=1, watermark=20, manifest_sha256=first.manifest_sha256, reason="rollback", now=0.0
+    )
+    pointers.swap(second, back)
+    export(tmp_path / "export", _rows(40), 40)
+
+    for _ in range(2):
+        pointer = rebuild(request(tmp_path, 3, revision=revision), pointers)
+
+    assert pointer.generation == generation
+    assert (pointer == back) == (generation == 1)
 
 
 def test_a_flip_gives_up_when_the_pointer_never_rests(tmp_path: Path) -> None:

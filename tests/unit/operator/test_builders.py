@@ -27,7 +27,7 @@ def _pod(spec: Spec) -> Json:
 
 
 def _job(spec: Spec) -> Json:
-    return rebuild_job(a_buffer(), spec, "image:1", 7, Cause("operations", "500 operations wait"))
+    return rebuild_job(a_buffer(), spec, "image:1", 7, Cause("operations", "500 operations wait"), 4)
 
 
 def _job_pod(spec: Spec) -> Json:

@@ -33,7 +33,7 @@ FULL: Json = {
 
 
 def _job_environment(spec: Spec) -> list[dict[str, str]]:
-    job = rebuild_job(a_buffer(), spec, "image:1", 7, Cause("operations", "500 operations wait"))
+    job = rebuild_job(a_buffer(), spec, "image:1", 7, Cause("operations", "500 operations wait"), 4)
     entries: list[dict[str, str]] = job["spec"]["template"]["spec"]["containers"][0]["env"]
     return entries
 

@@ -30,7 +30,7 @@ def _job(searched_on: str = "cpu", cause: Cause | None = None, **spec: object) -
         resource={},
     )
     parsed = parse_spec({"embedding": {"dimension": 64}, **spec})
-    return rebuild_job(buffer, parsed, "image:1", 7, cause or Cause("Delta", "9 rows"), searched_on)
+    return rebuild_job(buffer, parsed, "image:1", 7, cause or Cause("Delta", "9 rows"), 4, searched_on)
 
 
 def _pod(job: Json) -> Json:
@@ -89,7 +89,8 @@ def test_the_program_understands_its_arguments(device: str) -> None:
     """And is told what the index is searched on, by which it picks the type."""
     command = _pod(_job(device, rebuild={"keepGenerations": 5}))["containers"][0]["command"]
     given = cli._parser().parse_args(command[1:])
-    assert (given.generation, given.keep, given.device, given.namespace) == (7, 5, device, "ns")
+    assert (given.generation, given.revision, given.keep, given.device) == (7, 4, 5, device)
+    assert given.namespace == "ns"
 
 
 async def test_the_device_is_the_one_that_the_pods_search_on(world: ModelCluster, operator: Driver) -> None:
