@@ -5,7 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
-PROGRAMS = ("service", "appends", "client_appends", "search", "mixed", "recall", "replay", "delta", "recovery", "churn")
+PROGRAMS = (
+    "service", "appends", "client_appends", "search", "mixed", "recall", "replay", "sampling_report", "delta",
+    "recovery", "churn",
+)  # fmt: skip
 
 NEED_A_CLUSTER = {"operator": "operator_scale"}
 """Left out where none is named: they need ``make cluster-up`` and its KUBECONFIG."""

@@ -1,6 +1,6 @@
 """Checks draws against their documented formulas and prints the figures.
 
-Run: python -m benchmarks.sampling_report
+Run: python -m benchmarks sampling_report
 Frequencies: single draws, so that strata do not flatter, counted for each experience and put to a chi-squared test.
 Age: six simulated weeks with appends, evictions, outcomes and new priorities every six hours, with no leaf rewritten
 in between; after each step the probabilities of a batch are compared with the formulas.

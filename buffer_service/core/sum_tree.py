@@ -6,8 +6,8 @@ one tree serves several laws. Parents are recomputed from their children, never 
 error builds up.
 
 The fan-out is 16, and siblings lie together with all their components, so that a step down is one gather from a few
-cache lines, which numpy does for all draws at once. The highest level has up to 4,096 nodes. These, or sixteenths of
-them, are bisected: a million leaves take one bisection, a step within the highest level and two to lower ones.
+cache lines, which numpy does for all draws at once. The highest level has up to 4,096 nodes and is searched by
+bisection: a million leaves take one bisection and two steps.
 """
 
 from __future__ import annotations
@@ -17,12 +17,9 @@ import numpy.typing as npt
 
 FAN_OUT = 16
 TOP_MAX = 4096
-_BISECTED_MAX = 1024
-"""To sum and to bisect more nodes than that takes longer than a step from sixteenths of them."""
 
 _UP_TO = np.triu(np.ones((FAN_OUT, FAN_OUT)))
 """Weights of siblings times this are their running sums; for short rows quicker than cumsum."""
-_ALL = np.ones(FAN_OUT)
 _BELOW_ALL = 1.0 - 2.0**-48
 """A point at the upper end of a node is moved this far into it, beyond the rounding of running sums."""
 _MANY = 4
@@ -89,19 +86,25 @@ class SumTree:
         O(n log slots). The total weight must be positive, and no weight negative. Never returns a leaf of weight zero.
         """
         weights = self._levels[-1] @ coefficients
-        families = weights.reshape(-1, FAN_OUT) if len(weights) > _BISECTED_MAX else None
-        sums = np.cumsum(weights if families is None else families @ _ALL)
+        sums = np.cumsum(weights)
         total = float(sums[-1])
         left = np.minimum(points * total, np.nextafter(total, 0.0))
         node = np.searchsorted(sums, left, side="right")
-        left -= sums.take(node - 1) * (node > 0)
-        if families is None:
-            weights = weights.take(node)
-        else:
-            node, weights, left = _step(node, families.take(node, axis=0), left)
+        weights, left = weights[node], left - (sums[node] - weights[node])
+        first = np.arange(0, len(points) * FAN_OUT, FAN_OUT)
         for level in self._levels[-2::-1]:
             siblings = level.reshape(-1, FAN_OUT * self._components).take(node, axis=0)
-            node, weights, left = _step(node, (siblings.reshape(-1, self._components) @ coefficients), left)
+            families = (siblings.reshape(-1, self._components) @ coefficients).reshape(-1, FAN_OUT)
+            sums = families @ _UP_TO
+            # Rounding may have put a point just outside of its node, or between two sums that should be equal.
+            left = np.minimum(left, sums[:, -1] * _BELOW_ALL)
+            right = sums > left[:, None]
+            right &= families > 0.0
+            child = right.argmax(axis=1)
+            chosen = first + child
+            weights = families.take(chosen)
+            left -= sums.take(chosen) - weights
+            node = node * FAN_OUT + child
         return node, weights, total
 
     def _sum_above(self, nodes: Slots) -> None:
@@ -124,20 +127,6 @@ class SumTree:
         if old:
             self._levels[0][: len(old[0])] = old[0]
             self._sum_above(np.arange(len(old[0])))
-
-
-def _step(node: Slots, weights: Array, left: Array) -> tuple[Slots, Array, Array]:
-    """Go from nodes down to their children, given these' weights; ``left`` is where in its node each point falls."""
-    families = weights.reshape(-1, FAN_OUT)
-    sums = families @ _UP_TO
-    # Rounding may have put a point just outside of its node, or between two sums that should be equal.
-    left = np.minimum(left, sums[:, -1] * _BELOW_ALL)
-    right = sums > left[:, None]
-    right &= families > 0.0
-    child = right.argmax(axis=1)
-    chosen = np.arange(0, families.size, FAN_OUT) + child
-    weights = families.take(chosen)
-    return node * FAN_OUT + child, weights, left - (sums.take(chosen) - weights)
 
 
 def _put(level: Array, nodes: Slots, rows: Array) -> None:
