@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import logging
 import signal
@@ -49,6 +50,9 @@ def serve(folder: Path, settings: Settings) -> None:
         operations = Operations(buffer)
         api = Api(buffer, operations if len(sockets) == 1 else None)
         operations.metrics = api.metrics
+        # What is there by now stays for good. To walk it, a full collection would stop every request for tens of ms.
+        gc.collect()
+        gc.freeze()
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(_run([api, operations], sockets))

@@ -103,7 +103,7 @@ class View:
             if len(known):
                 places = np.minimum(np.searchsorted(known, ids), len(known) - 1)
                 here = np.flatnonzero(known[places] == ids)
-                vectors[here] = rows[places[here]]
+                vectors[here] = np.take(rows, places[here], axis=0)  # without the interpreter lock: rows may be on disk
                 found[here] = True
         return found, vectors
 
