@@ -116,7 +116,7 @@ class Plan:
     def remove(self, experience: int) -> int:
         """Drop one experience and return the sequence number of that."""
         self._require_issued(experience)
-        if self.group.row(experience) is None:
+        if self.group.version(experience) is None:
             raise EvictedExperienceError(f"experience {experience} was evicted or removed before")
         self.group.apply(Remove(self.next_sequence, experience))
         return self.group.header.sequence
@@ -146,7 +146,7 @@ class Plan:
             return _answered(before, fingerprint, request_id)
         for experience, _ in outcomes:
             self._require_issued(experience)
-        live = [(experience, success) for experience, success in outcomes if self.group.row(experience) is not None]
+        live = [(experience, success) for experience, success in outcomes if self.group.version(experience) is not None]
         there = {experience for experience, _ in live}
         statuses = [UpdateStatus.APPLIED if item in there else UpdateStatus.EVICTED for item, _ in outcomes]
         answer = msgspec.msgpack.encode(statuses)
@@ -155,7 +155,7 @@ class Plan:
 
     def count_retrievals(self, counts: list[tuple[int, int, int]]) -> None:
         """Add gathered retrieval counts; those of experiences that have gone are dropped."""
-        live = [count for count in counts if self.group.row(count[0]) is not None]
+        live = [count for count in counts if self.group.version(count[0]) is not None]
         if live:
             self.group.apply(CountRetrievals(self.next_sequence, live))
 
@@ -201,7 +201,7 @@ class Plan:
         return live > self._settings.buffer.capacity or (full and live > 1)
 
     def _evict_oldest(self) -> None:
-        while self.group.row(self._oldest) is None:
+        while self.group.version(self._oldest) is None:
             self._oldest += 1
         if self._space is not None:
             self._space.free(self.group.appended.get(self._oldest))
@@ -212,10 +212,10 @@ class Plan:
             raise UnknownExperienceError(f"no experience was ever given the id {experience}")
 
     def _status(self, update: PriorityUpdate) -> UpdateStatus:
-        row = self.group.row(update.id)
-        if row is None:
+        version = self.group.version(update.id)
+        if version is None:
             return UpdateStatus.EVICTED
-        stale = update.sequence is not None and update.sequence < row.version
+        stale = update.sequence is not None and update.sequence < version
         return UpdateStatus.STALE if stale else UpdateStatus.APPLIED
 
 

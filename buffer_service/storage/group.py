@@ -57,6 +57,16 @@ class Group:
             return None
         return self.table.row(experience)
 
+    def version(self, experience: int) -> int | None:
+        """Return the version of a live experience after the operations so far, None when it is not live.
+
+        Several times quicker than ``row``, which copies.
+        """
+        if experience in self.rows:
+            return self.rows[experience].version
+        slot = None if experience in self.dropped else self.table.slots.get(experience)
+        return None if slot is None else self.table.version.item(slot)
+
     def live_count(self) -> int:
         """Return the number of live experiences after the operations so far."""
         return len(self.table) - len(self.dropped) + len(self.appended)

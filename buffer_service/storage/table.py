@@ -190,16 +190,16 @@ class Table:
         client_id, fingerprint = self._names[slot]
         return Row(
             id=experience,
-            version=int(self.version[slot]),
-            created_at=float(self.created_at[slot]),
-            priority=float(self.priority[slot]),
+            version=self.version.item(slot),
+            created_at=self.created_at.item(slot),
+            priority=self.priority.item(slot),
             client_id=client_id,
             fingerprint=fingerprint,
-            search_retrievals=int(self.search_retrievals[slot]),
-            sample_retrievals=int(self.sample_retrievals[slot]),
-            outcomes=int(self.outcomes[slot]),
-            successes=int(self.successes[slot]),
-            place=int(self.place[slot]),
+            search_retrievals=self.search_retrievals.item(slot),
+            sample_retrievals=self.sample_retrievals.item(slot),
+            outcomes=self.outcomes.item(slot),
+            successes=self.successes.item(slot),
+            place=self.place.item(slot),
         )
 
     def slots_of(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
