@@ -85,7 +85,7 @@ def main() -> None:
     """Churn on both backends, one after the other, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--capacity", type=int, default=20_000)
-    parser.add_argument("--turnovers", type=int, default=10)
+    parser.add_argument("--turnovers", type=int, default=30)
     parser.add_argument("--folder", type=Path, help="where the data goes; default: a temporary folder")
     given = parser.parse_args()
     payload_bytes = sum(len(msgspec.msgpack.encode(content(row))) for row in range(1000)) / 1000
