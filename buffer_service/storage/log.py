@@ -36,6 +36,8 @@ _NAME = re.compile(r"segment-(\d{10})\.log")
 _OFFSET_BITS = 32
 _OFFSET_MASK = (1 << _OFFSET_BITS) - 1
 _PAYLOAD_BYTES_GUESSED = 2048
+_LIKELY_BYTES_MAX = 64 << 10
+"""What does not fit into that costs a second read, and no small record costs the reading of large ones."""
 _READ_BYTES = 4 << 20
 _GAP_BYTES = 8 << 10
 """To read so much that is not wanted takes about as long as one more call."""
@@ -230,10 +232,10 @@ class Log:
         return found
 
     def _likely_record_bytes(self) -> int:
-        """Return what most records fit into, half as much again as the mean of those written last."""
+        """Return what most records fit into: half as much again as the mean of those written last, within a bound."""
         current = self.current
         mean = current.record_bytes // current.record_count if current.record_count else self._record_bytes_guessed
-        return mean + mean // 2
+        return min(mean + mean // 2, _LIKELY_BYTES_MAX)
 
     def _record_at(self, segment: Segment, offset: int) -> bytes:
         """Return what stands at an offset, a whole record at least; raises CorruptStoreError where there is none."""

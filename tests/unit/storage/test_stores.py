@@ -168,6 +168,25 @@ def test_client_ids_of_what_has_gone_are_remembered_up_to_the_bound(backend: str
 
 
 @both
+def test_payloads_of_any_size_are_read_whole(backend: str, tmp_path: Path) -> None:
+    """Large ones among small ones and the other way round, before and after they are opened again."""
+    sizes = [3, 200_000, 0, 70_000, 5, 5, 5, 5, 5, 5, 5, 300_000, 1]
+    wanted = [bytes([place]) * size for place, size in enumerate(sizes)]
+    model, random = Model(), Random(0)
+    ids = range(1, len(sizes) + 1)
+    with opened(backend, tmp_path) as store:
+        for payload in wanted:
+            append = msgspec.structs.replace(append_operation(random, model), payload=payload)
+            group = group_of(store, [append])
+            store.commit(group)
+            group.publish()
+            model.apply(append)
+            assert store.payloads(ids[: append.id]) == wanted[: append.id]
+    with opened(backend, tmp_path) as store:
+        assert store.payloads([*ids, 99]) == [*wanted, None]
+
+
+@both
 def test_a_group_without_operations_changes_nothing(backend: str, tmp_path: Path) -> None:
     """There is nothing to make durable."""
     with opened(backend, tmp_path) as store:
