@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import product
 
 from rich.table import Table
 
@@ -11,8 +12,8 @@ from benchmarks.rounds import Bar, Rounds
 
 BACKENDS = ("file", "lmdb")
 INCLUDES = ("ids", "vectors", "experiences")
-_LIKE_THE_PEERS = "vectors"
-"""They return 64 float32 and a reward; our experiences are that and all else that is known of each."""
+_WITH_CONTENT = ("vectors", "experiences")
+"""The peers return 64 float32 and a reward: more than our vectors, less than our experiences."""
 PUBLISHED_MS = 1.7
 PUBLISHED_NOTE = f"TorchRL's own figure for rows in Redis, {PUBLISHED_MS} ms, is from pytorch/rl, pull request 3516"
 _OPERATIONS = {"add": "add", "sample": "sample", "update": "update", "step": "sample and update of what was drawn"}
@@ -49,13 +50,11 @@ def bars(sizes: Sequence[int], remote_sizes: Sequence[int]) -> Iterator[Bar]:
                 over, under = (f"{key} {operation} {size}" for size in (max(sizes), min(sizes)))
                 bar = f"{prefix}{operation} at {max(sizes):,}, times that at {min(sizes):,}"
                 yield _ratio(bar, over, under, _GROWTH_MAX)
-    for backend in BACKENDS:
-        for size in remote_sizes:
-            ours = f"{backend} {_LIKE_THE_PEERS} sample {size} p50"
-            name = f"{backend}: p50 of sample with {_LIKE_THE_PEERS} at {size:,}"
-            yield _ratio(f"{name}, times Reverb", ours, f"reverb sample {size} p50")
-            yield _ratio(f"{name}, times TorchRL in Redis here", ours, f"redis sample {size} p50")
-            yield Bar(f"{name}, ms, TorchRL's own figure", PUBLISHED_MS, at_least=False, figure=partial(_figure, ours))
+    for backend, include, size in product(BACKENDS, _WITH_CONTENT, remote_sizes):
+        ours, name = f"{backend} {include} sample {size} p50", f"{backend}: p50 of sample with {include} at {size:,}"
+        yield _ratio(f"{name}, times Reverb", ours, f"reverb sample {size} p50")
+        yield _ratio(f"{name}, times TorchRL in Redis here", ours, f"redis sample {size} p50")
+        yield Bar(f"{name}, ms, TorchRL's own figure", PUBLISHED_MS, at_least=False, figure=partial(_figure, ours))
 
 
 def _in_process(rounds: Rounds, labels: Mapping[str, str], sizes: Sequence[int]) -> Table:
