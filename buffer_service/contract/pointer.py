@@ -28,6 +28,10 @@ class Pointer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     flipped_at: float
     """Unix time of the move, in seconds."""
 
+    def moved_back_since(self, revision: int) -> bool:
+        """Whether the last move was a rollback, and came after this revision."""
+        return self.revision > revision and self.reason == "rollback"
+
 
 INITIAL = Pointer(revision=0, generation=0, watermark=0, manifest_sha256="", reason="initial", flipped_at=0.0)
 """What is served before the first generation exists."""

@@ -157,7 +157,7 @@ class Rebuilder:
         After a rollback in between there is none.
         """
         while (pointer := self._serving.view.pointer).watermark < watermark and not self._stop.wait(_POLL_INTERVAL_S):
-            if pointer.revision > revision and pointer.reason == "rollback":
+            if pointer.moved_back_since(revision):
                 return
             if reason := self._refusal():
                 raise IndexFailure(reason)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,10 +50,11 @@ class Built:
     vectors: Vectors
 
 
-def build_index(rows: Rows, metric: str, choice: Choice, storage: str, folder: Path, gpu: Gpu | None = None) -> Built:
+def build_index(rows: Rows, metric: str, choice: Choice, storage: str, folder: Path, build_on: str) -> Built:
     """Build an index of the chosen type; the exact vectors go to a file in the folder unless the index holds them.
 
-    A GPU helps with inverted lists, for the other types have nothing to train; should it fail, the CPU starts anew.
+    On a GPU inverted lists are trained and assigned, for the other types have nothing to train. If it is missing or
+    fails, the CPU builds all the same.
     """
     if choice.index_type == "flat":
         flat = faiss.IndexFlat(rows.dimension, faiss_metric(metric))
@@ -62,7 +64,7 @@ def build_index(rows: Rows, metric: str, choice: Choice, storage: str, folder: P
     vectors = rows.write(folder / VECTORS_FILE)
     if choice.index_type == "hnsw":
         return Built(_graph(vectors, metric, storage), None, vectors)
-    index = _inverted_on(gpu, vectors, metric, storage)
+    index = _inverted(vectors, metric, storage, build_on)
     return Built(index, Coarse.of(index.quantizer.reconstruct_n(0, index.nlist), metric), vectors)
 
 
@@ -74,24 +76,37 @@ def parameters_of(built: Built, storage: str) -> dict[str, int]:
     return {**lists, "refine": _REFINE[storage]}
 
 
-def _inverted_on(gpu: Gpu | None, vectors: Vectors, metric: str, storage: str) -> Any:  # noqa: ANN401 - FAISS has no types
+def _inverted(vectors: Vectors, metric: str, storage: str, build_on: str) -> Any:  # noqa: ANN401 - FAISS has no types
+    gpu = _gpu() if build_on == "gpu" else None
     if gpu is not None:
-        try:
-            index = _untrained(vectors, metric, storage)
-            gpu.train(index, _training_rows(index, vectors))
-            centroids = gpu.copy(index.quantizer)
+        with closing(gpu):
             try:
-                _add(index, vectors, lambda block: gpu.search(centroids, block, 1, 1))
-            finally:
-                gpu.free(centroids)
-        except RuntimeError:
-            log.warning("the GPU failed; the index is built on the CPU", exc_info=True)
-        else:
-            log.info("%d lists were trained and filled with a GPU", index.nlist)
-            return index
+                return _filled_with(gpu, vectors, metric, storage)
+            except RuntimeError:
+                log.warning("the GPU failed; the index is built on the CPU", exc_info=True)
     index = _untrained(vectors, metric, storage)
     index.train(_training_rows(index, vectors))
     _add(index, vectors)
+    return index
+
+
+def _gpu() -> Gpu | None:
+    try:
+        return Gpu()
+    except RuntimeError as error:
+        log.warning("the index is built on the CPU although the GPU was asked for: %s", error)
+        return None
+
+
+def _filled_with(gpu: Gpu, vectors: Vectors, metric: str, storage: str) -> Any:  # noqa: ANN401
+    index = _untrained(vectors, metric, storage)
+    gpu.train(index, _training_rows(index, vectors))
+    centroids = gpu.copy(index.quantizer)
+    try:
+        _add(index, vectors, lambda block: gpu.search(centroids, block, 1, 1))
+    finally:
+        gpu.free(centroids)
+    log.info("%d lists were trained and filled with a GPU", index.nlist)
     return index
 
 

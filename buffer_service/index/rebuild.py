@@ -35,7 +35,6 @@ from buffer_service.index.engine import Engine
 from buffer_service.index.errors import PointerConflictError, RecallBelowFloorError
 from buffer_service.index.export import ExportManifest, open_chunks, read_export
 from buffer_service.index.files import sha256_of, write_index
-from buffer_service.index.gpu import Gpu
 from buffer_service.index.metric import Ids, Positions
 from buffer_service.index.openmp import prepare_thread
 from buffer_service.index.pointer_store import PointerStore
@@ -106,14 +105,6 @@ def rebuild(request: RebuildRequest, pointer: PointerStore, clock: Callable[[], 
     return after
 
 
-def _gpu() -> Gpu | None:
-    try:
-        return Gpu()
-    except RuntimeError as error:
-        log.warning("the index is built on the CPU although the GPU was asked for: %s", error)
-        return None
-
-
 def _build(
     engine: Engine,
     request: RebuildRequest,
@@ -126,12 +117,7 @@ def _build(
     rows = Rows(chunks, live, export.dimension)
     choice = choose(request.index_type, rows.count, _churn(request.indexes, rows.ids), request.device)
     log.info("index type %s: %s", choice.index_type, choice.reason)
-    gpu = _gpu() if request.build_on == "gpu" and choice.index_type == "ivf" else None
-    try:
-        built = build_index(rows, export.metric, choice, request.storage, building, gpu)
-    finally:
-        if gpu is not None:
-            gpu.close()
+    built = build_index(rows, export.metric, choice, request.storage, building, request.build_on)
     draft = Manifest(
         format_version=FORMAT_VERSION,
         generation=request.generation,
@@ -193,7 +179,7 @@ def _churn(indexes: Path, ids: Ids) -> float:
 def _flip(pointer: PointerStore, manifest: Manifest, digest: str, revision: int, clock: Callable[[], float]) -> Pointer:
     for _ in range(_SWAP_ATTEMPTS):
         current = pointer.read()
-        if current.revision > revision and current.reason == "rollback":
+        if current.moved_back_since(revision):
             log.warning("the pointer was moved back to generation %d meanwhile; it stays there", current.generation)
             return current
         if current.generation >= manifest.generation or current.watermark > manifest.watermark:

@@ -34,7 +34,6 @@ FULL_MESSAGE = "The disk is full; free space on the volume of the store"
 
 _NAME = re.compile(r"segment-(\d{10})\.log")
 _OFFSET_BITS = 32
-_OFFSET_MASK = (1 << _OFFSET_BITS) - 1
 _PAYLOAD_BYTES_GUESSED = 2048
 _LIKELY_BYTES_MAX = 64 << 10
 """What does not fit into that costs a second read, and no small record costs the reading of large ones."""
@@ -65,7 +64,7 @@ def segment_of(place: int) -> int:
 
 def offset_of(place: int) -> int:
     """Return the offset of a place in its segment."""
-    return place & _OFFSET_MASK
+    return place & ((1 << _OFFSET_BITS) - 1)
 
 
 @dataclass(slots=True)
@@ -186,18 +185,14 @@ class Log:
 
         A record whose segment is not there any more has id 0, one whose header is damaged may have another id.
         """
-        segments, guess = self.segments, self._likely_record_bytes()
+        guess = self._likely_record_bytes()
         found: list[tuple[int, bytes]] = []
-        segment, offset = None, 0
-        try:
-            for place in places:
-                segment, offset = segments.get(place >> _OFFSET_BITS), place & _OFFSET_MASK
-                if segment is None:
-                    found.append((0, b""))
-                else:
-                    found.append(read_payload(segment.file.read_at(guess, offset)) or self._longer(segment, offset))
-        except OSError as error:
-            raise _unreadable(segment, offset, error) from error
+        for place in places:
+            segment, offset = self.segments.get(segment_of(place)), offset_of(place)
+            if segment is None:
+                found.append((0, b""))
+            else:
+                found.append(read_payload(_read_at(segment, guess, offset)) or self._longer(segment, offset))
         return found
 
     def pinned(self) -> Log:
@@ -262,13 +257,8 @@ def _damaged(segment: Segment, offset: int) -> CorruptStoreError:
     return CorruptStoreError(f"{segment.path}, offset {offset}: the checksum of a record does not hold")
 
 
-def _unreadable(segment: Segment | None, offset: int, error: OSError) -> CorruptStoreError:
-    path = None if segment is None else segment.path
-    return CorruptStoreError(f"{path}, offset {offset}: cannot be read: {error}")
-
-
 def _read_at(segment: Segment, size: int, offset: int) -> bytes:
     try:
         return segment.file.read_at(size, offset)
     except OSError as error:
-        raise _unreadable(segment, offset, error) from error
+        raise CorruptStoreError(f"{segment.path}, offset {offset}: cannot be read: {error}") from error
