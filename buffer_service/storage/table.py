@@ -169,7 +169,8 @@ class Table:
 
     def live_ids(self) -> npt.NDArray[np.int64]:
         """Return the live ids, ascending, as an int64 array of its own."""
-        return np.sort(self.ids[self.ids > 0])
+        ids = self.ids.copy()  # the writer may be changing it, or putting a longer one in its place
+        return np.sort(ids[ids > 0])
 
     def ids_from(self, first: int, limit: int) -> list[int]:
         """Return the lowest ``limit`` live ids that are at least ``first``, ascending; sorts no more than these.
@@ -177,7 +178,8 @@ class Table:
         Of a group that is being published meanwhile no append is among them: its rows are put one by one.
         """
         next_id = self.header.next_id
-        candidates = self.ids[(self.ids >= max(1, first)) & (self.ids < next_id)]
+        ids = self.ids.copy()  # as above
+        candidates = ids[(ids >= max(1, first)) & (ids < next_id)]
         if limit < len(candidates):
             candidates = np.partition(candidates, limit)[:limit]
         return [int(experience) for experience in np.sort(candidates)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from buffer_service.storage.table import Header, RequestAnswer, Row, Table, remember
@@ -87,3 +89,22 @@ def test_ids_leave_out_what_is_being_published() -> None:
     assert table.ids_from(1, 10) == [1, 2, 3, 4, 5]
     table.header = Header(sequence=7, next_id=7)
     assert table.ids_from(4, 10) == [4, 5, 6]
+
+
+def test_a_table_may_grow_while_its_ids_are_read() -> None:
+    """What is read is of one moment: neither an error nor a mixture."""
+    table = filled(20)
+
+    class Growing(np.ndarray):  # type: ignore[type-arg]
+        def __ge__(self, other: object) -> Any:  # noqa: ANN401
+            table._grow(2 * table.slot_count)
+            return np.asarray(self) >= other  # type: ignore[operator]
+
+        def __gt__(self, other: object) -> Any:  # noqa: ANN401
+            table._grow(2 * table.slot_count)
+            return np.asarray(self) > other  # type: ignore[operator]
+
+    table.ids = table.ids.view(Growing)
+    assert table.ids_from(3, 2) == [3, 4]
+    table.ids = table.ids.view(Growing)
+    assert table.live_ids().tolist() == list(range(1, 21))
