@@ -24,7 +24,7 @@ from buffer_client.models import (
     UpdateStatus,
     Vectors,
 )
-from buffer_client.wire import OCTETS, Response, decode
+from buffer_client.wire import OCTETS, Response, decode, decode_part
 from buffer_service.contract.pointer import Pointer
 from buffer_service.contract.status import ServiceStatus
 
@@ -217,27 +217,32 @@ def sample(response: Response, *, include: Include = ()) -> SampleBatch:
 
 
 def _sample_arrays(response: Response, include: Include) -> SampleBatch:
-    """Read n ids, probabilities, weights and sequences of 8 bytes each, then n float32 vectors if asked for."""
-    body, count = response.body, _header(response, "x-size")
-    start = len(_COLUMNS) * _ID_BYTES * count
-    values = (len(body) - start) // _FLOAT_BYTES
-    fits = values > 0 and values % count == 0 if count and "vector" in include else values == 0
-    _expect(
-        response,
-        fits and count >= 0 and len(body) == start + values * _FLOAT_BYTES,
-        f"{len(body)} bytes for {count} draws",
-    )
+    """Read n ids, probabilities, weights and sequences of 8 bytes each, then n float32 vectors, then n experiences.
+
+    Vectors and experiences only where they were asked for, the latter as a MessagePack array.
+    """
+    count = _header(response, "x-size")
+    dimension = _header(response, "x-dimension") if "vector" in include else 0
+    body, vectors_at = response.body, len(_COLUMNS) * _ID_BYTES * count
+    end = vectors_at + _FLOAT_BYTES * count * dimension
+    fits = min(count, dimension) >= 0 and (len(body) > end if "experience" in include else len(body) == end)
+    _expect(response, fits, f"{len(body)} bytes for {count} draws")
     columns = [np.frombuffer(body, kind, count, place * _ID_BYTES * count) for place, kind in enumerate(_COLUMNS)]
     ids, probabilities, weights, sequences = (column.copy() for column in columns)
-    vectors = np.frombuffer(body[start:], "<f4").astype(np.float32).reshape(count, values // count if count else 0)
+    experiences = vectors = None
+    if "vector" in include:
+        vectors = np.frombuffer(body[vectors_at:end], "<f4").astype(np.float32).reshape(count, dimension)
+    if "experience" in include:
+        experiences = decode_part(response, end, list[StoredExperience])
+        _expect(response, len(experiences) == count, f"{len(experiences)} experiences for {count} draws")
     return SampleBatch(
         ids=ids,
         probabilities=probabilities,
         weights=weights,
         sequences=sequences,
         table_size=_header(response, "x-table-size"),
-        experiences=None,
-        vectors=vectors if "vector" in include else None,
+        experiences=experiences,
+        vectors=vectors,
         weight_norm=response.headers.get("x-weight-norm", "batch"),
     )
 

@@ -1,8 +1,8 @@
 """The HTTP contract, one function per endpoint: arguments → ``Call``. Shared by the sync and the async client.
 
-Searches that want only ids and scores travel as raw float32, and draws without experiences come as raw arrays. All
-other bodies are MessagePack, with a vector as a ``bin`` of little-endian float32; answers are MessagePack where the
-service offers it, else JSON.
+Searches that want only ids and scores travel as raw float32, and draws come as raw arrays. All other bodies are
+MessagePack, with a vector as a ``bin`` of little-endian float32; answers are MessagePack where the service offers it,
+else JSON.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from buffer_client.models import (
     Vector,
     WeightNorm,
 )
-from buffer_client.wire import ACCEPT, ACCEPT_ARRAYS, OCTETS, Call, Repeat, Request, matrix, post, vector
+from buffer_client.wire import ACCEPT_ARRAYS, OCTETS, Call, Repeat, Request, matrix, post, vector
 from buffer_service.contract.pointer import Pointer
 from buffer_service.contract.status import ServiceStatus
 
@@ -163,8 +163,7 @@ def sample(
     if include:
         fields["include"] = sorted(include)
     parse = partial(answers.sample, include=frozenset(include))
-    accept = ACCEPT if "experience" in include else ACCEPT_ARRAYS
-    return Call(post("/v1/sample", fields, accept), Repeat.READ, parse)
+    return Call(post("/v1/sample", fields, ACCEPT_ARRAYS), Repeat.READ, parse)
 
 
 def update_priorities(

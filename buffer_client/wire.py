@@ -6,7 +6,8 @@ safe.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, TypeVar, get_origin
@@ -78,10 +79,22 @@ def post(path: str, body: object, accept: str = ACCEPT) -> Request:
 
 def decode(response: Response, expected: type[T]) -> T:
     """Return the body, MessagePack or JSON, as the expected type."""
-    try:
-        if response.headers.get("content-type") == MESSAGE_PACK:
-            return msgspec.msgpack.decode(response.body, type=expected, dec_hook=_array)
+    if response.headers.get("content-type") == MESSAGE_PACK:
+        return decode_part(response, 0, expected)
+    with _readable(response):
         return msgspec.json.decode(response.body, type=expected, dec_hook=_array)
+
+
+def decode_part(response: Response, start: int, expected: type[T]) -> T:
+    """Return the MessagePack that the body holds from a byte on, as the expected type."""
+    with _readable(response):
+        return msgspec.msgpack.decode(memoryview(response.body)[start:], type=expected, dec_hook=_array)
+
+
+@contextmanager
+def _readable(response: Response) -> Iterator[None]:
+    try:
+        yield
     except (msgspec.DecodeError, UnicodeError) as error:
         raise ProtocolError(Problem(status=response.status, title="Unreadable answer", detail=str(error))) from error
 

@@ -24,7 +24,7 @@ def answer(buffer: ExperienceBuffer, request: Request) -> Answer:
         weight_norm=body.weight_norm,
         wanted=body.filter,
     )
-    if OCTETS in request.accept and EXPERIENCE not in body.include:
+    if OCTETS in request.accept:
         return _arrays(buffer, drawn, body)
     return encode(request, SampleAnswer(_items(buffer, drawn, body), drawn.table_size, body.mode, body.weight_norm))
 
@@ -38,17 +38,24 @@ def _items(buffer: ExperienceBuffer, drawn: Drawn, body: SampleBody) -> list[Sam
 
 
 def _arrays(buffer: ExperienceBuffer, drawn: Drawn, body: SampleBody) -> Answer:
-    """Return ids, probabilities, weights and sequences of n draws, then the vectors if asked for; little-endian."""
-    kept, vectors = np.ones(len(drawn.ids), bool), b""
+    """Return ids, probabilities, weights and sequences of n draws, then what is asked for: vectors, experiences.
+
+    Numbers are little-endian; the experiences are one MessagePack array.
+    """
+    kept = np.ones(len(drawn.ids), bool)  # some may leave while this answer is made
+    rows, experiences = None, b""
     if VECTOR in body.include:
-        kept, rows = reading.vectors(buffer, drawn.ids)  # some may have left while this answer was made
-        vectors = rows[kept].astype("<f4").tobytes()
+        kept, rows = reading.vectors(buffer, drawn.ids)
+    if EXPERIENCE in body.include:
+        kept[kept], experiences = buffer.get_packed(drawn.ids[kept])
     columns = ((drawn.ids, "<i8"), (drawn.probabilities, "<f8"), (drawn.weights, "<f8"), (drawn.versions, "<i8"))
+    parts = [column[kept].astype(kind).tobytes() for column, kind in columns]
+    if rows is not None:
+        parts.append(rows[kept].astype("<f4").tobytes())
     headers = (
         (b"x-size", b"%d" % np.count_nonzero(kept)),
+        (b"x-dimension", b"%d" % buffer.settings.embedding.dimension),
         (b"x-table-size", b"%d" % drawn.table_size),
         (b"x-weight-norm", body.weight_norm.encode()),
     )
-    return Answer(
-        b"".join([column[kept].astype(kind).tobytes() for column, kind in columns] + [vectors]), OCTETS, headers=headers
-    )
+    return Answer(b"".join([*parts, experiences]), OCTETS, headers=headers)

@@ -44,6 +44,7 @@ from buffer_service.index.errors import PointerConflictError, RefusedGenerationE
 from buffer_service.index.export import ExportManifest
 from buffer_service.index.generations import generations_in, read_manifest
 from buffer_service.index.main import TUNED, Effort
+from buffer_service.index.metric import Ids
 from buffer_service.index.pointer_store import FolderPointer
 from buffer_service.index.view import Found
 from buffer_service.settings import Settings, load_settings
@@ -236,6 +237,10 @@ class ExperienceBuffer:
     def get_many(self, ids: Sequence[int]) -> list[StoredExperience | None]:
         """Return experiences without vectors, None for those that have gone."""
         return reading.many(self.store, self.settings.sampling, ids, self._clock())
+
+    def get_packed(self, ids: Ids) -> tuple[npt.NDArray[np.bool_], bytes]:
+        """Return which of these ids are live, and those as one MessagePack array, see ``reading.packed``."""
+        return reading.packed(self.store, self.settings.sampling, ids, self._clock())
 
     def page(self, cursor: int, limit: int, *, vectors: bool = False) -> tuple[list[StoredExperience], int | None]:
         """Return up to ``limit`` experiences with ids from the cursor on, oldest first, and the next cursor."""

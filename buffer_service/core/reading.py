@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
 import numpy as np
@@ -14,6 +14,7 @@ from buffer_service.contract.status import ServiceStatus, StoreHealth
 from buffer_service.core.embedding import Vectors
 from buffer_service.core.experience import StoredExperience
 from buffer_service.core.priority import Weighing, success_multiplier
+from buffer_service.core.splicing import splice
 from buffer_service.errors import EvictedExperienceError, UnknownExperienceError
 from buffer_service.index.metric import Ids
 from buffer_service.observability.process import room_of, rss_bytes
@@ -47,30 +48,31 @@ def one(store: Store, settings: SamplingSettings, experience: int, now_s: float)
 
 def many(store: Store, settings: SamplingSettings, ids: Sequence[int], now_s: float) -> list[StoredExperience | None]:
     """Return experiences without vectors, None for those that are not live."""
-    table = store.table
-    wanted = np.array(ids, np.int64)
-    slots = table.slots_of(wanted)
-    there = slots >= 0
-    wanted, slots = wanted[there], slots[there]
-    live = wanted.tolist()
-    cells = _cells(table, slots, Weighing(settings, now_s), now_s)
-    client_ids = table.client_ids_at(slots.tolist())
-    payloads = store.payloads(live)
-    # A slot that was given to another experience meanwhile has another id by now.
-    kept = (table.ids[slots] == wanted).tolist()
+    read = _read(store, settings, np.array(ids, np.int64), now_s)
+    rows = zip(*(column.tolist() for column in read.numbers.values()), strict=True)
     found = {}
-    for experience, client_id, payload, row, is_kept in zip(live, client_ids, payloads, cells, kept, strict=True):
-        if payload is None or not is_kept:
-            continue
-        item = found[experience] = _decode(payload)
-        item.id, item.client_id = experience, client_id
+    for client_id, payload, row in zip(read.client_ids, read.payloads, rows, strict=True):
+        item = _decode(payload)
+        item.client_id = client_id
         (
-            item.sequence, item.created_at, item.priority, item.weight, item.sample_count, item.outcome_count,
+            item.id, item.sequence, item.created_at, item.priority, item.weight, item.sample_count, item.outcome_count,
             item.success_count, item.retrieval_count,
         ) = row  # fmt: skip
         if item.retrieval_count:
             item.success_rate = min(1.0, item.success_count / item.retrieval_count)
+        found[item.id] = item
     return [found.get(experience) for experience in ids]
+
+
+def packed(store: Store, settings: SamplingSettings, ids: Ids, now_s: float) -> tuple[npt.NDArray[np.bool_], bytes]:
+    """Return which of these ids are live, and what ``many`` does of those as one MessagePack array.
+
+    Fields without a value are left out.
+    """
+    read = _read(store, settings, ids, now_s)
+    searches, successes = read.numbers["retrieval_count"], read.numbers["success_count"]
+    rates = np.where(searches > 0, np.minimum(1.0, successes / np.maximum(1, searches)), np.nan)
+    return read.found, splice(read.payloads, read.client_ids, read.numbers, ("success_rate", rates))
 
 
 def vectors(buffer: ExperienceBuffer, ids: Ids) -> tuple[npt.NDArray[np.bool_], Vectors]:
@@ -141,17 +143,51 @@ def status(buffer: ExperienceBuffer) -> ServiceStatus:
     )
 
 
-def _cells(
-    table: Table, slots: npt.NDArray[np.int64], weighing: Weighing, now_s: float
-) -> Iterator[tuple[int, float, float, float, int, int, int, int]]:
-    """Return version, created_at, priority, weight, samples, outcomes, successes and searches of each slot.
+class _Read(NamedTuple):
+    """What was there of some ids, in their order."""
 
-    Column by column: cell by cell it would take longer than all the rest of reading an experience.
-    """
+    found: npt.NDArray[np.bool_]
+    """For each id whether it was there; all other parts have one item for each that was."""
+    payloads: list[bytes]
+    client_ids: list[str | None]
+    numbers: dict[str, npt.NDArray[Any]]
+    """By field of an experience: column by column, for cell by cell it would take longer than all the rest."""
+
+
+def _read(store: Store, settings: SamplingSettings, ids: Ids, now_s: float) -> _Read:
+    table = store.table
+    found = (slots := table.slots_of(ids)) >= 0
+    live, slots = ids[found], slots[found]
+    numbers = {"id": live, **_numbers(table, slots, Weighing(settings, now_s), now_s)}
+    client_ids = table.client_ids_at(slots.tolist())
+    read = store.payloads(live.tolist())
+    payloads = [payload for payload in read if payload is not None]
+    # A slot that was given to another experience meanwhile has another id by now.
+    kept = table.ids[slots] == live
+    if not kept.all() or len(payloads) < len(live):
+        kept &= [payload is not None for payload in read]
+        found[found] = kept
+        payloads = [payload for payload, is_kept in zip(read, kept.tolist(), strict=True) if payload and is_kept]
+        client_ids = [name for name, is_kept in zip(client_ids, kept.tolist(), strict=True) if is_kept]
+        numbers = {name: values[kept] for name, values in numbers.items()}
+    return _Read(found, payloads, client_ids, numbers)
+
+
+def _numbers(
+    table: Table, slots: npt.NDArray[np.int64], weighing: Weighing, now_s: float
+) -> dict[str, npt.NDArray[Any]]:
     created_at, priority = table.created_at[slots], table.priority[slots]
     successes, searches = table.successes[slots], table.search_retrievals[slots]
     multiplier = success_multiplier(successes.astype(np.float64), searches.astype(np.float64))
     # A clock that was set back makes nobody younger than new.
     weights = weighing.factors(now_s) @ weighing.split(priority, multiplier, np.minimum(created_at, now_s))
-    columns = (table.version[slots], created_at, priority, weights, table.sample_retrievals[slots])
-    return zip(*(column.tolist() for column in (*columns, table.outcomes[slots], successes, searches)), strict=True)
+    return {
+        "sequence": table.version[slots],
+        "created_at": created_at,
+        "priority": priority,
+        "weight": weights,
+        "sample_count": table.sample_retrievals[slots],
+        "outcome_count": table.outcomes[slots],
+        "success_count": successes,
+        "retrieval_count": searches,
+    }

@@ -17,7 +17,7 @@ from tests.helpers.waiting import wait_until
 from tests.integration.running import running_service
 
 ROWS = unit_vectors(60, 8)
-PACKED = "application/msgpack"
+PACKED, OCTETS = "application/msgpack", "application/octet-stream"
 
 
 def _fill(url: str, count: int = len(ROWS)) -> None:
@@ -51,38 +51,39 @@ def _sample(http: httpx.Client, packed: bool = False, **body: Any) -> dict[str, 
 
 def test_arrays_say_what_items_say(http: httpx.Client) -> None:
     """The same draws, unique and of all, so that they can be compared; vectors are those of the experiences."""
-    body = {"size": 60, "unique": True, "mode": "uniform", "beta": 1.0, "include": ["vector"]}
+    body = {"size": 60, "unique": True, "mode": "uniform", "beta": 1.0, "include": ["vector", "experience"]}
     items = {item["id"]: item for item in _sample(http, packed=True, **body)["items"]}
 
-    answer = http.post("/v1/sample", json=body, headers={"accept": f"application/octet-stream, {PACKED}"})
+    answer = http.post("/v1/sample", json=body, headers={"accept": f"{OCTETS}, {PACKED}"})
 
-    assert answer.headers["content-type"] == "application/octet-stream"
-    assert [answer.headers[name] for name in ("x-size", "x-table-size", "x-weight-norm")] == ["60", "60", "batch"]
+    assert answer.headers["content-type"] == OCTETS
+    told = [answer.headers[name] for name in ("x-size", "x-dimension", "x-table-size", "x-weight-norm")]
+    assert told == ["60", "8", "60", "batch"]
     columns = np.frombuffer(answer.content, "<i8", 4 * 60).reshape(4, 60)
     ids, sequences = columns[0].tolist(), columns[3].tolist()
     probabilities, weights = columns[1].view("<f8").tolist(), columns[2].view("<f8").tolist()
-    vectors = np.frombuffer(answer.content, "<f4", offset=columns.nbytes).reshape(60, 8)
+    vectors = np.frombuffer(answer.content, "<f4", 60 * 8, offset=columns.nbytes).reshape(60, 8)
+    experiences = msgspec.msgpack.decode(answer.content[columns.nbytes + vectors.nbytes :])
     assert sorted(ids) == sorted(items)
     for place, experience in enumerate(ids):
         item = items[experience]
         assert (item["probability"], item["weight"]) == pytest.approx((probabilities[place], weights[place]))
         assert (item["sequence"], item["vector"]) == (sequences[place], vectors[place].tobytes())
+        whole = {name: value for name, value in item["experience"].items() if value is not None}
+        moving = {name: whole.pop(name) for name in ("weight", "sample_count")}
+        assert {**whole, **{name: experiences[place][name] for name in moving}} == experiences[place]
 
 
-def test_what_arrays_cannot_hold_comes_in_items(http: httpx.Client) -> None:
-    """Experiences; and a request that is refused gets a problem document."""
-    accept = {"accept": f"application/octet-stream, {PACKED}"}
-    whole = http.post("/v1/sample", json={"size": 2, "include": ["experience"]}, headers=accept)
-    refused = http.post("/v1/sample", json={"size": 0}, headers=accept)
+def test_a_draw_that_is_refused_gets_a_problem_document(http: httpx.Client) -> None:
+    """Whatever else the caller accepts."""
+    refused = http.post("/v1/sample", json={"size": 0}, headers={"accept": f"{OCTETS}, {PACKED}"})
 
-    assert whole.headers["content-type"] == PACKED
-    assert len(msgspec.msgpack.decode(whole.content)["items"]) == 2
     assert (refused.status_code, refused.headers["content-type"]) == (422, "application/problem+json")
 
 
-@pytest.mark.parametrize("include", [(), ("vector",), ("experience", "vector")])
+@pytest.mark.parametrize("include", [(), ("vector",), ("experience",), ("experience", "vector")])
 def test_the_client_reads_what_it_asks_for(http: httpx.Client, include: Include) -> None:
-    """In arrays or in items; an empty draw as well."""
+    """An empty draw as well."""
     with BufferClient(str(http.base_url)) as client:
         batch = client.sample(40, include=include)
         none = client.sample(4, include=include, filter={"tag": "nobody's"})
@@ -92,6 +93,9 @@ def test_the_client_reads_what_it_asks_for(http: httpx.Client, include: Include)
     assert (batch.vectors is None, batch.experiences is None) == ("vector" not in include, "experience" not in include)
     if batch.vectors is not None:
         np.testing.assert_allclose(batch.vectors, ROWS[batch.ids - 1], atol=1e-6)
+    if batch.experiences is not None:
+        assert [item.id for item in batch.experiences] == batch.ids.tolist()
+        assert [item.metadata for item in batch.experiences] == [{"tag": "abc"[(n - 1) % 3]} for n in batch.ids]
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -144,7 +144,7 @@ def test_a_sample_in_arrays_is_read_as_one_in_items() -> None:
     """With its vectors where they were asked for; the arrays are the caller's own."""
     rows = np.arange(6, dtype="<f4").reshape(2, 3)
 
-    batch = answers.sample(drawn(rows.tobytes()), include=("vector",))
+    batch = answers.sample(drawn(rows.tobytes(), **{"x-dimension": "3"}), include=("vector",))
 
     assert (batch.ids.tolist(), batch.sequences.tolist()) == ([4, 6], [9, 8])
     assert (batch.probabilities.tolist(), batch.weights.tolist()) == ([0.25, 0.75], [1.0, 0.5])
@@ -155,22 +155,43 @@ def test_a_sample_in_arrays_is_read_as_one_in_items() -> None:
     assert answers.sample(drawn()).vectors is None
 
 
+@pytest.mark.parametrize("include", [("experience",), ("experience", "vector")])
+def test_experiences_follow_the_arrays(include: Include) -> None:
+    """As one MessagePack array, behind the vectors where there are some."""
+    experiences = msgspec.msgpack.encode([{"id": 4, "reward": 0.5}, {"id": 6, "metadata": {"tag": "a"}}])
+    vectors = np.arange(6, dtype="<f4").tobytes() if "vector" in include else b""
+
+    batch = answers.sample(drawn(vectors + experiences, **{"x-dimension": "3"}), include=include)
+
+    assert batch.experiences is not None
+    assert [(item.id, item.reward, item.metadata) for item in batch.experiences] == [
+        (4, 0.5, None),
+        (6, None, {"tag": "a"}),
+    ]
+    assert (batch.vectors is not None) == ("vector" in include)
+
+
 def test_no_draws_in_arrays_are_an_empty_batch() -> None:
     """As from an empty buffer."""
-    headers = {"content-type": "application/octet-stream", "x-size": "0", "x-table-size": "0"}
+    headers = {"content-type": "application/octet-stream", "x-size": "0", "x-dimension": "3", "x-table-size": "0"}
     batch = answers.sample(Response(200, headers, b""), include=("vector",))
     assert len(batch) == 0
     assert batch.vectors is not None
-    assert batch.vectors.shape == (0, 0)
+    assert batch.vectors.shape == (0, 3)
 
 
 @pytest.mark.parametrize(
     ("response", "include"),
     [
-        (drawn(), ("vector",)),
+        (drawn(b"12345678"), ("vector",)),
         (drawn(b"1234"), ()),
-        (drawn(b"123"), ("vector",)),
-        (drawn(b"1234"), ("vector",)),
+        (drawn(b"12345678", **{"x-dimension": "2"}), ("vector",)),
+        (drawn(b"1234567", **{"x-dimension": "1"}), ("vector",)),
+        (drawn(b"12345678", **{"x-dimension": "-1"}), ("vector",)),
+        (drawn(), ("experience",)),
+        (drawn(msgspec.msgpack.encode([{"id": 4}])), ("experience",)),
+        (drawn(msgspec.msgpack.encode([{"id": 4}, {"id": 6}])[:-1]), ("experience",)),
+        (drawn(msgspec.msgpack.encode([{"id": 4}, {"id": 6}]) + b"1"), ("experience",)),
         (drawn(**{"x-size": "3"}), ()),
         (drawn(**{"x-size": "1"}), ()),
         (drawn(**{"x-size": "-2"}), ()),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -60,6 +61,41 @@ def test_many_at_once_are_what_the_table_and_the_store_have(buffer: ExperienceBu
         assert _cells(row) == {name: getattr(item, name) for name in _cells(row)}
 
 
+def test_experiences_packed_are_what_many_are(buffer: ExperienceBuffer) -> None:
+    """In the order asked for, those that are live, without the fields that have no value."""
+    table = buffer.store.table
+    table.search_retrievals[table.slots_of(np.array([2, 9], np.int64))] = 4, 1
+    ids = np.array([9, 2, REMOVED, 2, 7, 1, ROWS, ROWS + 1], np.int64)
+
+    found, packed = reading.packed(buffer.store, buffer.settings.sampling, ids, NOW_S)
+    many = [item for item in reading.many(buffer.store, buffer.settings.sampling, ids.tolist(), NOW_S) if item]
+
+    assert found.tolist() == [experience not in {REMOVED, ROWS + 1} for experience in ids.tolist()]
+    expected = [
+        {name: value for name, value in msgspec.structs.asdict(item).items() if value is not None} for item in many
+    ]
+    assert msgspec.msgpack.decode(packed) == expected
+    assert {item["id"]: item["success_rate"] for item in expected if "success_rate" in item} == {2: 0.25, 9: 1.0}
+
+
+def test_what_leaves_while_it_is_read_is_left_out(buffer: ExperienceBuffer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether its payload has gone already or its slot has been given away."""
+    payloads = buffer.store.payloads
+    ids = np.array([2, 3, 5, 6], np.int64)
+
+    def read_late(wanted: Sequence[int]) -> list[bytes | None]:
+        read = payloads(wanted)
+        slots = buffer.store.table.slots_of(ids)
+        buffer.store.table.ids[slots[2]] = 99
+        return [read[0], None, *read[2:]]
+
+    monkeypatch.setattr(buffer.store, "payloads", read_late)
+    found, packed = reading.packed(buffer.store, buffer.settings.sampling, ids, NOW_S)
+
+    assert found.tolist() == [True, False, False, True]
+    assert [item["id"] for item in msgspec.msgpack.decode(packed)] == [2, 6]
+
+
 def test_the_weight_is_that_of_the_moment_of_reading(buffer: ExperienceBuffer) -> None:
     """Each reading is an hour later, and age counts."""
     earlier, later = buffer.get_many([2, 9]), buffer.get_many([2, 9])
@@ -87,6 +123,8 @@ def test_nothing_is_read_of_an_empty_buffer(tmp_path: Path) -> None:
     chosen = Settings(embedding=EmbeddingSettings(dimension=4), rebuild=RebuildSettings(mode="off"))
     with ExperienceBuffer(tmp_path, chosen) as buffer:
         assert buffer.get_many([1, 2]) == [None, None]
+        found, packed = buffer.get_packed(np.array([1, 2], np.int64))
+        assert (found.tolist(), msgspec.msgpack.decode(packed)) == ([False, False], [])
 
 
 def _cells(row: Row) -> dict[str, object]:
