@@ -128,7 +128,7 @@ class FileStore:
     def payloads(self, ids: Sequence[int]) -> list[bytes | None]:
         """See Store."""
         slots = self._table.slots_of(np.array(ids, np.int64))
-        places = np.where(slots < 0, _NOWHERE, self._table.place[slots]).tolist()
+        places = np.where(slots < 0, _NOWHERE, self._table.place[slots])
         # Another id: it was moved or dropped since the look-up, or was not there then.
         return [
             payload if read and read == experience else self._find(experience, self._read_payload)

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from buffer_service.errors import CorruptStoreError, StorageFullError, SupersededError
 from buffer_service.storage.base import Shape
@@ -30,10 +33,13 @@ from buffer_service.storage.log_format import (
 )
 from buffer_service.storage.operations import Operation
 
+Places = npt.NDArray[np.int64]
+
 FULL_MESSAGE = "The disk is full; free space on the volume of the store"
 
 _NAME = re.compile(r"segment-(\d{10})\.log")
 _OFFSET_BITS = 32
+_OFFSET_MASK = (1 << _OFFSET_BITS) - 1
 _PAYLOAD_BYTES_GUESSED = 2048
 _LIKELY_BYTES_MAX = 64 << 10
 """What does not fit into that costs a second read, and no small record costs the reading of large ones."""
@@ -64,7 +70,7 @@ def segment_of(place: int) -> int:
 
 def offset_of(place: int) -> int:
     """Return the offset of a place in its segment."""
-    return place & ((1 << _OFFSET_BITS) - 1)
+    return place & _OFFSET_MASK
 
 
 @dataclass(slots=True)
@@ -180,15 +186,16 @@ class Log:
             raise _damaged(segment, offset_of(place))
         return data[: record_size(data)], record
 
-    def read_payloads(self, places: Iterable[int]) -> list[tuple[int, bytes]]:
+    def read_payloads(self, places: Places) -> list[tuple[int, bytes]]:
         """Return id and payload of the record at each place, several times quicker than ``read``; raises as that does.
 
         A record whose segment is not there any more has id 0, one whose header is damaged may have another id.
         """
         guess = self._likely_record_bytes()
         found: list[tuple[int, bytes]] = []
-        for place in places:
-            segment, offset = self.segments.get(segment_of(place)), offset_of(place)
+        segments, offsets = places >> _OFFSET_BITS, places & _OFFSET_MASK
+        for number, offset in zip(segments.tolist(), offsets.tolist(), strict=True):
+            segment = self.segments.get(number)
             if segment is None:
                 found.append((0, b""))
             else:
