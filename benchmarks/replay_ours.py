@@ -51,14 +51,14 @@ class Ours:
         """See Buffer."""
         table = self._table
         slots = table.slots_of(drawn.ids)
-        with self._sampler.lock:
+        with table.lock:
             table.header.sequence += 1
             table.priority[slots] = priorities
             table.version[slots] = table.header.sequence
             self._sampler.note(slots)
 
     def _publish(self, group: Group) -> None:
-        with self._sampler.lock:
+        with self._table.lock:
             self._sampler.note(group.publish())
 
 

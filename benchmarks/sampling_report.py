@@ -76,7 +76,7 @@ def age_errors(settings: SamplingSettings, *, weeks: int = 6, capacity: int = 50
     worst = bent = 0.0
     for step in range(weeks * 28):
         now_s = step * DAY_S / 4
-        with sampler.lock:
+        with table.lock:
             sampler.note(_live_on(table, random, now_s, capacity))
         drawn = sampler.draw(256, 0.4, now_s, unique=False)
         expected = probabilities(table, settings, now_s)

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from buffer_service.contract import names
-from buffer_service.contract.pointer import Pointer, successor
+from buffer_service.contract.pointer import Pointer
 from buffer_service.contract.status import ServiceStatus
 from buffer_service.core import reading
 from buffer_service.core.appending import AppendRequest
@@ -33,6 +33,7 @@ from buffer_service.core.ranking import Rank, Ranker
 from buffer_service.core.rebuilder import Exports, Rebuilder
 from buffer_service.core.recall import RecallCheck
 from buffer_service.core.retrievals import Retrievals
+from buffer_service.core.rollback import roll_back
 from buffer_service.core.sampler import Drawn
 from buffer_service.core.searching import Searcher
 from buffer_service.core.serving import Coming, Serving
@@ -40,9 +41,7 @@ from buffer_service.core.write import Write
 from buffer_service.core.writer import Writer
 from buffer_service.errors import ConflictError, InvalidRequestError
 from buffer_service.index.engine import Engine
-from buffer_service.index.errors import PointerConflictError, RefusedGenerationError
 from buffer_service.index.export import ExportManifest
-from buffer_service.index.generations import generations_in, read_manifest
 from buffer_service.index.main import TUNED, Effort
 from buffer_service.index.metric import Ids
 from buffer_service.index.pointer_store import FolderPointer
@@ -270,26 +269,9 @@ class ExperienceBuffer:
         """
         if self.settings.rebuild.mode == "external":
             raise ConflictError("the operator moves this buffer's pointer: use kubectl xbuf rollback")
-        served = self.serving.view.pointer.generation
-        earlier = [number for number in generations_in(self._indexes) if number < served]
-        if generation is None and not earlier:
-            raise ConflictError(f"there is no generation before {served} to go back to")
-        target = earlier[-1] if generation is None else generation
-        try:
-            manifest, digest = read_manifest(self._indexes, target)
-            current = self._pointers.read()
-            replacement = successor(
-                current,
-                generation=target,
-                watermark=manifest.watermark,
-                manifest_sha256=digest,
-                reason="rollback",
-                now=self._clock(),
-            )
-            self._pointers.swap(current, replacement)
-        except (RefusedGenerationError, PointerConflictError) as error:
-            raise ConflictError(str(error)) from error
-        return replacement
+        return roll_back(
+            self._pointers, self._indexes, self.serving.view.pointer.generation, generation, now_s=self._clock()
+        )
 
     def status(self) -> ServiceStatus:
         """Return the state at this moment; touches no disk but for the store's size."""
@@ -305,7 +287,7 @@ class ExperienceBuffer:
         )
 
     def _publish(self, group: Group, coming: Coming | None) -> None:
-        with self.draws.sampler.lock:
+        with self.store.table.lock:
             self.draws.sampler.note(group.publish())
         self.serving.apply(group, coming)
 

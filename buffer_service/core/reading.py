@@ -156,19 +156,17 @@ class _Read(NamedTuple):
 
 def _read(store: Store, settings: SamplingSettings, ids: Ids, now_s: float) -> _Read:
     table = store.table
-    found = (slots := table.slots_of(ids)) >= 0
-    live, slots = ids[found], slots[found]
-    numbers = {"id": live, **_numbers(table, slots, Weighing(settings, now_s), now_s)}
-    client_ids = table.client_ids_at(slots.tolist())
+    with table.lock:
+        found = (slots := table.slots_of(ids)) >= 0
+        live, slots = ids[found], slots[found]
+        numbers = {"id": live, **_numbers(table, slots, Weighing(settings, now_s), now_s)}
+        client_ids = table.client_ids_at(slots.tolist())
     read = store.payloads(live.tolist())
     payloads = [payload for payload in read if payload is not None]
-    # A slot that was given to another experience meanwhile has another id by now.
-    kept = table.ids[slots] == live
-    if not kept.all() or len(payloads) < len(live):
-        kept &= [payload is not None for payload in read]
+    if len(payloads) < len(read):  # some have left meanwhile
+        kept = [payload is not None for payload in read]
         found[found] = kept
-        payloads = [payload for payload, is_kept in zip(read, kept.tolist(), strict=True) if payload and is_kept]
-        client_ids = [name for name, is_kept in zip(client_ids, kept.tolist(), strict=True) if is_kept]
+        client_ids = [name for name, is_kept in zip(client_ids, kept, strict=True) if is_kept]
         numbers = {name: values[kept] for name, values in numbers.items()}
     return _Read(found, payloads, client_ids, numbers)
 

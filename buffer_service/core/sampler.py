@@ -8,7 +8,6 @@ few they are.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,21 +41,20 @@ class Drawn:
 class Sampler:
     """Draws may come from any thread; changes from the writer thread alone.
 
-    The table is changed only under ``lock``, together with the tree: a draw never meets a slot whose row has left.
+    The table is changed only under its lock, together with the tree: a draw never meets a slot whose row has left.
     """
 
     def __init__(self, settings: SamplingSettings, table: Table, now_s: float) -> None:
         self._table = table
         self._following = Following(settings, table, now_s)
         self._random = np.random.default_rng()
-        self.lock = threading.Lock()
 
     def seed(self, seed: int) -> None:
         """Make the draws from here on repeatable, for checks."""
         self._random = np.random.default_rng(seed)
 
     def note(self, slots: Slots | Sequence[int]) -> None:
-        """Follow the rows in these slots of the table from the next draw on. Called under ``lock``."""
+        """Follow the rows in these slots of the table from the next draw on. Called under the table's lock."""
         self._following.note(slots)
 
     def draw(
@@ -76,7 +74,7 @@ class Sampler:
         of a single draw. Raises InvalidRequestError when unique draws exceed the number of experiences.
         """
         found = None if allowed is None else self._find(allowed)
-        with self.lock:
+        with self._table.lock:
             self._following.move_to(now_s)
             among = None if found is None else found[0][self._table.ids[found[0]] == found[1]]
             count = len(self._table) if among is None else len(among)
@@ -102,7 +100,7 @@ class Sampler:
 
         There are none beyond the last slot, nor while there is no row at all.
         """
-        with self.lock:
+        with self._table.lock:
             self._following.move_to(now_s)
             if not len(self._table):
                 return np.zeros(0)

@@ -7,6 +7,7 @@ of one row checks ``ids[slot]`` again afterwards, or holds the buffer's lock.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -95,9 +96,11 @@ class Image:
 class Table:
     """All rows, by slot. ``len(table)`` is the number of live experiences.
 
+    ``lock`` is held while rows are changed, and by whoever has to see several columns of a row as of one moment.
     ``requests`` holds answers by request_id, ``retired`` those by client_id for experiences that are not live any more.
     """
 
+    lock: threading.Lock = field(default_factory=threading.Lock)
     header: Header = field(default_factory=Header)
     requests: OrderedDict[str, RequestAnswer] = field(default_factory=OrderedDict)
     retired: OrderedDict[str, RequestAnswer] = field(default_factory=OrderedDict)
@@ -206,6 +209,8 @@ class Table:
 
     def slots_of(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return the slot of each row as an array of its own, -1 where it is not live. Any thread may ask.
+
+        Unless it holds the lock, a slot may have been given to another row by the time it is used.
 
         A dictionary costs a few cache misses for each id, one after the other. Live ids are close to each other, so
         their low bits nearly always tell them apart; where they do not, the dictionary is asked.

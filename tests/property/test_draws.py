@@ -128,7 +128,7 @@ class Draws(RuleBasedStateMachine):
         assert rows == self.model
 
     def _publish(self, group: Group) -> None:
-        with self.sampler.lock:
+        with self.table.lock:
             self.sampler.note(group.publish())
 
 

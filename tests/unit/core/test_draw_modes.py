@@ -143,7 +143,7 @@ def test_recency_is_exact_when_only_old_experiences_are_left() -> None:
     settings = SamplingSettings(recent_half_life_rows=1.0)
     table = random_table(3000)
     sampler = Sampler(settings, table, 0.0)
-    with sampler.lock:
+    with table.lock:
         sampler.note([slot for row in range(5, 3001) if (slot := table.drop(row)) is not None])
 
     drawn = sampler.draw(64, 0.4, NOW_S, unique=False, mode="recent")
@@ -158,7 +158,7 @@ def test_recency_follows_any_number_of_appends() -> None:
     table = Table()
     sampler = Sampler(settings, table, 0.0)
     for first in range(1, 4001, 100):
-        with sampler.lock:
+        with table.lock:
             for experience in range(first, first + 100):
                 table.header.next_id = experience + 1
                 sampler.note([table.put(Row(experience, experience, 0.0, 0.5, None, b""))])
@@ -209,7 +209,7 @@ def test_what_leaves_between_filter_and_draw_is_not_drawn(monkeypatch: pytest.Mo
 
     def find_and_let_the_writer_run(self: Sampler, allowed: Allowed) -> tuple[Slots, Slots]:
         found = find(self, allowed)
-        with self.lock:
+        with table.lock:
             slot = table.drop(1)
             table.header.next_id = 5
             new = table.put(Row(4, 4, 0.0, 1000.0, None, b""))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -79,21 +81,58 @@ def test_experiences_packed_are_what_many_are(buffer: ExperienceBuffer) -> None:
 
 
 def test_what_leaves_while_it_is_read_is_left_out(buffer: ExperienceBuffer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether its payload has gone already or its slot has been given away."""
+    """Its row was there, its payload is not any more."""
     payloads = buffer.store.payloads
-    ids = np.array([2, 3, 5, 6], np.int64)
+    ids = [2, 3, 5]
 
-    def read_late(wanted: Sequence[int]) -> list[bytes | None]:
-        read = payloads(wanted)
-        slots = buffer.store.table.slots_of(ids)
-        buffer.store.table.ids[slots[2]] = 99
-        return [read[0], None, *read[2:]]
+    def removed_meanwhile(wanted: Sequence[int]) -> list[bytes | None]:
+        if 3 in buffer.store.table.slots:
+            buffer.remove(3)
+        return payloads(wanted)
 
-    monkeypatch.setattr(buffer.store, "payloads", read_late)
-    found, packed = reading.packed(buffer.store, buffer.settings.sampling, ids, NOW_S)
+    monkeypatch.setattr(buffer.store, "payloads", removed_meanwhile)
+    found, packed = reading.packed(buffer.store, buffer.settings.sampling, np.array(ids, np.int64), NOW_S)
 
-    assert found.tolist() == [True, False, False, True]
-    assert [item["id"] for item in msgspec.msgpack.decode(packed)] == [2, 6]
+    assert found.tolist() == [True, False, True]
+    assert [(item["id"], item.get("client_id")) for item in msgspec.msgpack.decode(packed)] == [
+        (2, "client-1"),
+        (5, None),
+    ]
+
+
+class Interrupted(np.ndarray):
+    """A column of which a read calls ``meanwhile`` before it returns."""
+
+    meanwhile: Callable[[], None]
+
+    def __getitem__(self, places: Any) -> Any:  # noqa: ANN401 - as numpy declares it
+        read = np.array(self, copy=True)[places]
+        self.meanwhile()
+        return read
+
+
+def test_what_is_read_of_an_experience_is_of_one_moment(buffer: ExperienceBuffer) -> None:
+    """An update that comes while its columns are read changes all of them or none."""
+    table = buffer.store.table
+    before = buffer.get(9)
+    with ThreadPoolExecutor(1) as other:
+        updates: list[Future[Any]] = []
+
+        def update() -> None:
+            if not updates:
+                updates.append(other.submit(buffer.update_priorities, [PriorityUpdate(9, 3.0)]))
+            wait(updates, 0.2)  # without the lock it ends at once, with it only after the reader
+
+        table.priority = table.priority.view(Interrupted)
+        table.priority.meanwhile = update
+        (read,) = buffer.get_many([9])
+        after = updates[0].result() and buffer.get_many([9])[0]
+
+    assert read is not None
+    assert after is not None
+    assert (read.priority, read.sequence) == (before.priority, before.sequence)
+    assert after.priority == 3.0
+    assert after.sequence > before.sequence
 
 
 def test_the_weight_is_that_of_the_moment_of_reading(buffer: ExperienceBuffer) -> None:

@@ -70,7 +70,7 @@ def test_an_append_after_many_half_lives_weighs_what_it_should() -> None:
     table = random_table(10, span_s=10.0)
     sampler = Sampler(settings, table, 0.0)
     table.header.next_id = 12
-    with sampler.lock:
+    with table.lock:
         sampler.note([table.put(random_row(np.random.default_rng(1), 11, 50_000.0))])
 
     drawn = sampler.draw(64, 0.4, 50_001.0, unique=False)
