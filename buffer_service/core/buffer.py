@@ -287,9 +287,11 @@ class ExperienceBuffer:
         )
 
     def _publish(self, group: Group, coming: Coming | None) -> None:
+        view = self.serving.following(group, coming)
+        # Together, or one caller would be shown what has gone after another has been told that it has.
         with self.store.table.lock:
             self.draws.sampler.note(group.publish())
-        self.serving.apply(group, coming)
+            self.serving.publish(view)
 
     def _check_rows(self, count: int, what: str) -> None:
         limit = self.settings.server.rows_max

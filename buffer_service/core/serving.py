@@ -61,8 +61,11 @@ class Serving:
         appended = self._store.table.header.next_id - 1 - self.base_last_id
         return appended + (view.main.tombstones if view.main else 0)
 
-    def apply(self, group: Group, coming: Coming | None) -> None:
-        """Bring the index up to a committed group, and install a generation with it. On the writer thread."""
+    def following(self, group: Group, coming: Coming | None) -> View:
+        """Return the view after a committed group, with a generation installed in it. On the writer thread.
+
+        It is to be published: what it shares with the view that is served has gone on already, unseen there.
+        """
         sequence = group.header.sequence
         view = self.view
         if group.appended:
@@ -74,7 +77,13 @@ class Serving:
         main, delta, pointer = view.main, view.delta, view.pointer
         if coming is not None:
             main, delta, pointer = self._install(coming, sequence)
-        self._publish(View(sequence, pointer, main, delta, delta.count))
+        return View(sequence, pointer, main, delta, delta.count)
+
+    def publish(self, view: View) -> None:
+        """Serve this view from here on. On the writer thread."""
+        with self._published:
+            self.view = view
+            self._published.notify_all()
 
     def begin_switch(self) -> Ids:
         """Return the live ids, and note from here on what dies. On the writer thread, between groups."""
@@ -151,8 +160,3 @@ class Serving:
         delta = Delta(embedding.dimension, embedding.metric, rows_max, main.fresh_lists() if main else None)
         delta.append(ids, vectors)
         return delta
-
-    def _publish(self, view: View) -> None:
-        with self._published:
-            self.view = view
-            self._published.notify_all()

@@ -14,6 +14,7 @@ import pytest
 
 from buffer_service.core import Experience, ExperienceBuffer, reading
 from buffer_service.core.plan import PriorityUpdate
+from buffer_service.index.view import View
 from buffer_service.settings import EmbeddingSettings, PersistenceSettings, RebuildSettings, SamplingSettings, Settings
 from buffer_service.storage.table import Row
 from tests.helpers.vectors import unit_vectors
@@ -133,6 +134,32 @@ def test_what_is_read_of_an_experience_is_of_one_moment(buffer: ExperienceBuffer
     assert (read.priority, read.sequence) == (before.priority, before.sequence)
     assert after.priority == 3.0
     assert after.sequence > before.sequence
+
+
+def test_a_write_is_seen_by_pages_and_searches_at_once(
+    buffer: ExperienceBuffer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a page does not show any more, no search finds that begins afterwards."""
+    publish = buffer.serving.publish
+    seen: list[Future[tuple[set[int], set[int]]]] = []
+
+    def read() -> tuple[set[int], set[int]]:
+        page, _ = buffer.page(0, ROWS)
+        return {item.id for item in page}, set(buffer.search(unit_vectors(ROWS, 4), ROWS).ids.ravel().tolist())
+
+    with ThreadPoolExecutor(1) as other:
+
+        def publish_late(view: View) -> None:
+            seen.append(other.submit(read))
+            wait(seen, 0.2)  # until the reader is through, or held back
+            publish(view)
+
+        monkeypatch.setattr(buffer.serving, "publish", publish_late)
+        buffer.remove(9)
+        paged, found = seen[0].result()
+
+    assert 9 not in paged
+    assert found - {-1} == paged
 
 
 def test_the_weight_is_that_of_the_moment_of_reading(buffer: ExperienceBuffer) -> None:
