@@ -292,6 +292,7 @@ class ExperienceBuffer:
         with self.store.table.lock:
             self.draws.sampler.note(group.publish())
             self.serving.publish(view)
+            self.store.table.published.notify_all()
 
     def _check_rows(self, count: int, what: str) -> None:
         limit = self.settings.server.rows_max

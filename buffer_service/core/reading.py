@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from buffer_service.core.buffer import ExperienceBuffer
 
 VERSION = version("experience-buffer")
+_PUBLICATION_TIMEOUT_S = 1.0
+"""Between commit and publication lie milliseconds; where the writer ended there, nobody waits for longer."""
 _Bare = msgspec.defstruct(
     "_Bare",
     [(field.name, field.type, None) for field in msgspec.structs.fields(StoredExperience)],
@@ -91,7 +93,10 @@ def vectors(buffer: ExperienceBuffer, ids: Ids) -> tuple[npt.NDArray[np.bool_], 
 
 def with_vectors(store: Store, experiences: Sequence[StoredExperience]) -> list[StoredExperience]:
     """Return those that are still live, with their vectors."""
-    ids, vectors = store.vectors(np.array([found.id for found in experiences], np.int64))
+    wanted = np.array([found.id for found in experiences], np.int64)
+    ids, vectors = store.vectors(wanted)
+    if len(ids) < len(wanted):
+        _wait_until_gone(store.table, np.setdiff1d(wanted, ids))
     by_id = dict(zip(ids.tolist(), vectors, strict=True))
     for found in experiences:
         found.vector = by_id.get(found.id)
@@ -165,10 +170,20 @@ def _read(store: Store, settings: SamplingSettings, ids: Ids, now_s: float) -> _
     payloads = [payload for payload in read if payload is not None]
     if len(payloads) < len(read):  # some have left meanwhile
         kept = [payload is not None for payload in read]
+        _wait_until_gone(table, live[~np.array(kept)])
         found[found] = kept
         client_ids = [name for name, is_kept in zip(client_ids, kept, strict=True) if is_kept]
         numbers = {name: values[kept] for name, values in numbers.items()}
     return _Read(found, payloads, client_ids, numbers)
+
+
+def _wait_until_gone(table: Table, ids: Ids) -> None:
+    """Wait until what the store does not have any more has left the table and the view, too.
+
+    Or one caller would be told that it has gone, and another one's search would find it afterwards.
+    """
+    with table.published:
+        table.published.wait_for(lambda: bool((table.slots_of(ids) < 0).all()), _PUBLICATION_TIMEOUT_S)
 
 
 def _numbers(

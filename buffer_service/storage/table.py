@@ -101,6 +101,8 @@ class Table:
     """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
+    published: threading.Condition = field(init=False)
+    """Notified, under the lock, when a group has been published."""
     header: Header = field(default_factory=Header)
     requests: OrderedDict[str, RequestAnswer] = field(default_factory=OrderedDict)
     retired: OrderedDict[str, RequestAnswer] = field(default_factory=OrderedDict)
@@ -120,6 +122,9 @@ class Table:
     _names: list[tuple[str | None, bytes]] = field(default_factory=list)
     _free: list[int] = field(default_factory=list)
     _oldest: int = 1
+
+    def __post_init__(self) -> None:
+        self.published = threading.Condition(self.lock)
 
     @classmethod
     def restored(cls, image: Image) -> Table:

@@ -14,7 +14,6 @@ import pytest
 
 from buffer_service.core import Experience, ExperienceBuffer, reading
 from buffer_service.core.plan import PriorityUpdate
-from buffer_service.index.view import View
 from buffer_service.settings import EmbeddingSettings, PersistenceSettings, RebuildSettings, SamplingSettings, Settings
 from buffer_service.storage.table import Row
 from tests.helpers.vectors import unit_vectors
@@ -136,11 +135,12 @@ def test_what_is_read_of_an_experience_is_of_one_moment(buffer: ExperienceBuffer
     assert after.sequence > before.sequence
 
 
+@pytest.mark.parametrize("step", ["following", "publish"])
 def test_a_write_is_seen_by_pages_and_searches_at_once(
-    buffer: ExperienceBuffer, monkeypatch: pytest.MonkeyPatch
+    buffer: ExperienceBuffer, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    """What a page does not show any more, no search finds that begins afterwards."""
-    publish = buffer.serving.publish
+    """What a page does not show any more, no search finds that begins afterwards, at any step after the commit."""
+    take_step = getattr(buffer.serving, step)
     seen: list[Future[tuple[set[int], set[int]]]] = []
 
     def read() -> tuple[set[int], set[int]]:
@@ -149,17 +149,17 @@ def test_a_write_is_seen_by_pages_and_searches_at_once(
 
     with ThreadPoolExecutor(1) as other:
 
-        def publish_late(view: View) -> None:
+        def take_step_late(*given: Any) -> Any:  # noqa: ANN401 - whatever the step takes and returns
             seen.append(other.submit(read))
             wait(seen, 0.2)  # until the reader is through, or held back
-            publish(view)
+            return take_step(*given)
 
-        monkeypatch.setattr(buffer.serving, "publish", publish_late)
+        monkeypatch.setattr(buffer.serving, step, take_step_late)
         buffer.remove(9)
         paged, found = seen[0].result()
 
-    assert 9 not in paged
     assert found - {-1} == paged
+    assert 9 not in {item.id for item in buffer.page(0, ROWS)[0]}
 
 
 def test_the_weight_is_that_of_the_moment_of_reading(buffer: ExperienceBuffer) -> None:
