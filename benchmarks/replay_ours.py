@@ -19,7 +19,8 @@ from buffer_service.core.sampler import Drawn, Sampler
 from buffer_service.settings import SamplingSettings, Settings
 from buffer_service.storage.group import Group
 from buffer_service.storage.operations import Append, Evict
-from buffer_service.storage.table import COLUMNS, Header, Image, Table
+from buffer_service.storage.rows import COLUMNS, Header, Image
+from buffer_service.storage.table import Table
 
 _FINGERPRINT = bytes(16)
 

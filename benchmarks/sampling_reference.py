@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from buffer_service.settings import SamplingSettings
-from buffer_service.storage.table import Row, Table
+from buffer_service.storage.rows import Row
+from buffer_service.storage.table import Table
 
 DAY_S = 86_400.0
 POWERS = {"rising": (0, 1, 2, 3, 6, 14), "fresh": (0, 1, 1.5, 2, 3, 4)}

@@ -20,7 +20,8 @@ from buffer_service.core.drawing import MODES, Mode
 from buffer_service.core.sampler import Sampler
 from buffer_service.index.view import Allowed
 from buffer_service.settings import SamplingSettings
-from buffer_service.storage.table import Row, Table
+from buffer_service.storage.rows import Row
+from buffer_service.storage.table import Table
 
 ROWS, DRAWS = 200, 20_000
 P_LEAST = 1e-4

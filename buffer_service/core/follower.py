@@ -27,7 +27,7 @@ from buffer_service.index.pointer_store import PointerStore
 from buffer_service.observability.process import memory_limit_bytes, rss_bytes
 from buffer_service.settings import Settings
 from buffer_service.storage.operations import SwitchIndex
-from buffer_service.storage.table import Header
+from buffer_service.storage.rows import Header
 
 log = logging.getLogger(__name__)
 

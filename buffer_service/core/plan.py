@@ -28,7 +28,7 @@ from buffer_service.errors import (
 from buffer_service.settings import Settings
 from buffer_service.storage.group import Group
 from buffer_service.storage.operations import Append, CountRetrievals, Evict, Remove, ReportOutcomes, SetPriorities
-from buffer_service.storage.table import RequestAnswer
+from buffer_service.storage.rows import RequestAnswer
 
 
 class UpdateStatus(StrEnum):

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from buffer_service.core.experience import Content, decode_content
 from buffer_service.errors import NotInstalledError
 from buffer_service.storage.base import Moment
-from buffer_service.storage.table import Image
+from buffer_service.storage.rows import Image
 
 Format = Literal["arrow", "parquet"]
 MEDIA_TYPES: Mapping[Format, str] = {

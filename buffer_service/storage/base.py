@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from buffer_service.errors import IncompatibleStoreError
 from buffer_service.storage.group import Group
-from buffer_service.storage.table import Image, Table
+from buffer_service.storage.rows import Image
+from buffer_service.storage.table import Table
 
 
 @dataclass(frozen=True, slots=True)

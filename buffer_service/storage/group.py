@@ -22,7 +22,8 @@ from buffer_service.storage.operations import (
     SetPriorities,
     SwitchIndex,
 )
-from buffer_service.storage.table import Header, RequestAnswer, Row, Table, remember
+from buffer_service.storage.rows import Header, RequestAnswer, Row
+from buffer_service.storage.table import Table, remember
 
 
 @dataclass(slots=True)
@@ -110,8 +111,8 @@ class Group:
 
     def move(self, experience: int, place: int) -> None:
         """Note where the adapter keeps the record of a live experience."""
-        row = self._changed(experience)
-        if row is not None:
+        self._take([experience])
+        if (row := self.rows.get(experience)) is not None:
             row.place = place
 
     def publish(self) -> npt.NDArray[np.int64]:
@@ -140,39 +141,41 @@ class Group:
             self.client_ids[operation.client_id] = operation.id
 
     def _drop(self, experience: int) -> None:
-        row = self.row(experience)
-        if row is not None and row.client_id is not None:
-            self.retired[row.client_id] = RequestAnswer(row.fingerprint, experience.to_bytes(8, "big"))
+        row = self.rows.get(experience)
+        named = (row.client_id, row.fingerprint) if row else self.table.named(experience)
+        if named is not None and experience not in self.dropped:
+            client_id, fingerprint = named
+            if client_id is not None:
+                self.retired[client_id] = RequestAnswer(fingerprint, experience.to_bytes(8, "big"))
         self.rows.pop(experience, None)
         self.appended.pop(experience, None)
         if experience in self.table.slots:
             self.dropped.add(experience)
 
     def _set_priorities(self, operation: SetPriorities) -> None:
+        self._take([experience for experience, _ in operation.updates])
         for experience, priority in operation.updates:
-            row = self._changed(experience)
-            if row is not None:
+            if (row := self.rows.get(experience)) is not None:
                 row.priority = priority
                 row.version = operation.sequence
 
     def _report_outcomes(self, operation: ReportOutcomes) -> None:
+        self._take([experience for experience, _ in operation.outcomes])
         for experience, success in operation.outcomes:
-            row = self._changed(experience)
-            if row is not None:
+            if (row := self.rows.get(experience)) is not None:
                 row.outcomes += 1
                 row.successes += int(success)
         if operation.request_id is not None:
             self.requests[operation.request_id] = RequestAnswer(operation.fingerprint, operation.answer)
 
     def _count_retrievals(self, operation: CountRetrievals) -> None:
+        self._take([experience for experience, _, _ in operation.counts])
         for experience, searched, sampled in operation.counts:
-            row = self._changed(experience)
-            if row is not None:
+            if (row := self.rows.get(experience)) is not None:
                 row.search_retrievals += searched
                 row.sample_retrievals += sampled
 
-    def _changed(self, experience: int) -> Row | None:
-        row = self.row(experience)
-        if row is not None:
-            self.rows[experience] = row
-        return row
+    def _take(self, experiences: list[int]) -> None:
+        """Have the rows of these in ``rows``, as far as they are live, in order to change them."""
+        missing = [item for item in experiences if item not in self.rows and item not in self.dropped]
+        self.rows |= {row.id: row for row in self.table.rows_of(missing)}

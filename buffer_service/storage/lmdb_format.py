@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from buffer_service.storage.base import Shape
-from buffer_service.storage.table import COLUMNS, Header, Image, RequestAnswer, Row
+from buffer_service.storage.rows import COLUMNS, Header, Image, RequestAnswer, Row
 
 FORMAT_VERSION = 2
 

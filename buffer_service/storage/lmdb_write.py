@@ -20,7 +20,8 @@ from buffer_service.storage.lmdb_format import (
     key,
     sealed,
 )
-from buffer_service.storage.table import REMEMBERED_MAX, Header, RequestAnswer
+from buffer_service.storage.rows import Header, RequestAnswer
+from buffer_service.storage.table import REMEMBERED_MAX
 
 HEADER_KEY = b"header"
 

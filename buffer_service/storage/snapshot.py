@@ -21,7 +21,7 @@ import numpy as np
 from buffer_service.errors import CorruptStoreError, IncompatibleStoreError
 from buffer_service.storage.base import Shape
 from buffer_service.storage.fs import File, FileSystem, write_durably
-from buffer_service.storage.table import COLUMNS, Header, Image, RequestAnswer
+from buffer_service.storage.rows import COLUMNS, Header, Image, RequestAnswer
 
 FORMAT_VERSION = 2
 

@@ -1,8 +1,8 @@
 """The state that the log folds into, without payloads and vectors: one row per live experience, in numpy columns.
 
 Changed only by ``publish``, on the writer thread. Other threads read single cells; a row is found through ``slots``
-only once it is complete, and its slot is reused only after the row was dropped, so a reader that needs several cells
-of one row checks ``ids[slot]`` again afterwards, or holds the buffer's lock.
+only once it is complete, and its slot is reused only after the row was dropped. A reader that needs several cells as of
+one moment holds the lock.
 """
 
 from __future__ import annotations
@@ -15,81 +15,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from buffer_service.storage.rows import COLUMNS, Header, Image, RequestAnswer, Row
+
 REMEMBERED_MAX = 10_000
 """Answers to outcome reports kept for retries with the same request_id, and client ids of experiences that have gone;
 of each the oldest are forgotten first."""
 
-COLUMNS = (
-    "ids",
-    "version",
-    "created_at",
-    "priority",
-    "search_retrievals",
-    "sample_retrievals",
-    "outcomes",
-    "successes",
-    "place",
-)
-"""The columns of a table; 64 bits a cell, float64 for ``created_at`` and ``priority``, int64 for the others."""
-
 _FIRST_SLOTS = 1024
-
-
-@dataclass(slots=True)
-class Row:
-    """One live experience. Mutable only inside the group that is being planned."""
-
-    id: int
-    version: int
-    """Sequence number of the last change of its priority, the append included."""
-    created_at: float
-    priority: float
-    client_id: str | None
-    fingerprint: bytes
-    search_retrievals: int = 0
-    sample_retrievals: int = 0
-    outcomes: int = 0
-    successes: int = 0
-    place: int = field(default=0, compare=False)
-    """Where the adapter keeps the record; no part of the state that the log folds into."""
-
-
-@dataclass(frozen=True, slots=True)
-class RequestAnswer:
-    """What a caller was told for a request_id, or for the client_id of an experience that has gone since."""
-
-    fingerprint: bytes
-    answer: bytes
-
-
-@dataclass(slots=True)
-class Header:
-    """The scalars of the state."""
-
-    sequence: int = 0
-    next_id: int = 1
-    generation: int = 0
-    revision: int = 0
-    watermark: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """A table at one moment, shared with nobody: the live rows by rising id, as columns of one length."""
-
-    header: Header
-    columns: dict[str, npt.NDArray[np.int64] | npt.NDArray[np.float64]]
-    names: list[tuple[str | None, bytes]]
-    """client_id and fingerprint of each row."""
-    requests: list[tuple[str, RequestAnswer]]
-    """From the oldest to the newest."""
-    retired: list[tuple[str, RequestAnswer]]
-    """From the oldest to the newest."""
-
-    @property
-    def row_count(self) -> int:
-        """Number of live rows."""
-        return len(self.names)
+_MANY = 16
+"""Rows from which it is quicker to read them column by column."""
 
 
 @dataclass(slots=True)
@@ -211,6 +145,24 @@ class Table:
             successes=self.successes.item(slot),
             place=self.place.item(slot),
         )
+
+    def rows_of(self, experiences: list[int]) -> list[Row]:
+        """Return copies of those rows that are live; many at once for a third of what each alone takes."""
+        if len(experiences) < _MANY:
+            return [row for experience in experiences if (row := self.row(experience)) is not None]
+        ids = np.array(experiences, np.int64)
+        slots = self.slots_of(ids)
+        ids, slots = ids[slots >= 0], slots[slots >= 0]
+        names = [self._names[slot] for slot in slots.tolist()]
+        first = [column[slots].tolist() for column in (self.version, self.created_at, self.priority)]
+        counted = (self.search_retrievals, self.sample_retrievals, self.outcomes, self.successes, self.place)
+        last = [column[slots].tolist() for column in counted]
+        return [Row(*cells) for cells in zip(ids.tolist(), *first, *zip(*names, strict=True), *last, strict=True)]
+
+    def named(self, experience: int) -> tuple[str | None, bytes] | None:
+        """Return client_id and fingerprint of a row, None when it is not live."""
+        slot = self.slots.get(experience)
+        return None if slot is None else self._names[slot]
 
     def slots_of(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return the slot of each row as an array of its own, -1 where it is not live. Any thread may ask.

@@ -15,7 +15,8 @@ from buffer_service.core.sum_tree import Slots
 from buffer_service.errors import InvalidRequestError
 from buffer_service.index.view import Allowed
 from buffer_service.settings import BufferSettings, EmbeddingSettings, RebuildSettings, SamplingSettings, Settings
-from buffer_service.storage.table import Row, Table
+from buffer_service.storage.rows import Row
+from buffer_service.storage.table import Table
 
 NOW_S = 7 * DAY_S
 SETTINGS = SamplingSettings(uniform_share=0.1, recent_half_life_rows=20.0)

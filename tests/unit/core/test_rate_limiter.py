@@ -19,7 +19,8 @@ from buffer_service.settings import (
     Settings,
     load_settings,
 )
-from buffer_service.storage.table import Row, Table
+from buffer_service.storage.rows import Row
+from buffer_service.storage.table import Table
 
 
 def _append(table: Table, count: int) -> None:

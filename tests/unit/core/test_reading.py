@@ -15,7 +15,7 @@ import pytest
 from buffer_service.core import Experience, ExperienceBuffer, reading
 from buffer_service.core.plan import PriorityUpdate
 from buffer_service.settings import EmbeddingSettings, PersistenceSettings, RebuildSettings, SamplingSettings, Settings
-from buffer_service.storage.table import Row
+from buffer_service.storage.rows import Row
 from tests.helpers.vectors import unit_vectors
 
 ROWS = 12

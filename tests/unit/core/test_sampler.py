@@ -22,7 +22,8 @@ from buffer_service.settings import (
     Settings,
 )
 from buffer_service.storage.group import Group
-from buffer_service.storage.table import Row, Table
+from buffer_service.storage.rows import Row
+from buffer_service.storage.table import Table
 
 
 @pytest.mark.parametrize("age_mode", ["rising", "fresh"])

@@ -59,7 +59,7 @@ async def test_an_error_between_commit_and_answer_stops_writes_and_a_retry_is_an
             raise ZeroDivisionError
 
         with monkeypatch.context() as patch:
-            patch.setattr(buffer.serving, "apply", broken)
+            patch.setattr(buffer.serving, "following", broken)
             with pytest.raises(OutcomeUnknownError, match="ZeroDivisionError"):
                 buffer.append([experience(1)])
         with pytest.raises(OutcomeUnknownError, match="restarted"):

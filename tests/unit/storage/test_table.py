@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from buffer_service.storage.table import Header, RequestAnswer, Row, Table, remember
+from buffer_service.storage.rows import Header, RequestAnswer, Row
+from buffer_service.storage.table import Table, remember
 
 
 def row(experience: int, client_id: str | None = None) -> Row:
@@ -108,3 +110,21 @@ def test_a_table_may_grow_while_its_ids_are_read() -> None:
     assert table.ids_from(3, 2) == [3, 4]
     table.ids = table.ids.view(Growing)
     assert table.live_ids().tolist() == list(range(1, 21))
+
+
+def test_rows_of_many_are_the_row_of_each() -> None:
+    """In the order asked for and as often, few or many at once; nothing for what is not there."""
+    table = filled(60)
+    for number, experience in enumerate(range(1, 61)):
+        changed = replace(
+            row(experience, None if number % 3 else f"client-{experience}"), successes=number, outcomes=99
+        )
+        table.put(replace(changed, search_retrievals=2 * number, sample_retrievals=3 * number, place=5 * number))
+    table.drop(7)
+    for asked in ([], [7], [3, 61, 3], [*range(70, 0, -1), 3]):
+        each = [found for experience in asked if (found := table.row(experience)) is not None]
+        found = table.rows_of(asked)
+        assert found == each
+        assert [item.place for item in found] == [item.place for item in each]
+    table.rows_of([3])[0].priority = -1.0
+    assert table.row(3) == table.rows_of(list(range(1, 31)))[2]
