@@ -38,6 +38,7 @@ CRASH_POINTS = "tests/property/test_store_crash_points.py"
 RECOVERY = "tests/unit/storage/test_file_recovery.py"
 EPOCH = "tests/unit/storage/test_epoch.py"
 BUFFER = "tests/unit/core/test_buffer.py"
+READING = "tests/unit/core/test_reading.py"
 
 MUTANTS = (
     Mutant(
@@ -225,6 +226,27 @@ MUTANTS = (
         "tests/unit/index/test_lists.py",
     ),
     Mutant(
+        "an experience is read of several moments",
+        "buffer_service/core/reading.py",
+        "    with table.lock:\n        found = ",
+        "    if True:\n        found = ",
+        READING,
+    ),
+    Mutant(
+        "a page shows a write before searches do",
+        "buffer_service/core/buffer.py",
+        "            self.serving.publish(view)\n            self.store.table.published.notify_all()",
+        "            self.store.table.published.notify_all()\n        self.serving.publish(view)",
+        READING,
+    ),
+    Mutant(
+        "a record that is missing has gone already",
+        "buffer_service/core/reading.py",
+        "        _wait_until_gone(table, live",
+        "        print(table, live",
+        READING,
+    ),
+    Mutant(
         "a search that was given up is done",
         "buffer_service/core/dispatcher.py",
         "if not search.future.cancelled()]",
@@ -273,6 +295,8 @@ def main() -> int:
     """Print the table; 0 only if the unchanged tree passes and every mutant was caught."""
     wanted = sys.argv[1:]
     chosen = [mutant for mutant in MUTANTS if not wanted or any(part in mutant.name for part in wanted)]
+    if not chosen:
+        raise SystemExit(f"no mutant is called {' or '.join(wanted)}; without a name, all are run")
     with tempfile.TemporaryDirectory(prefix="xbuf-mutant-") as name:
         copy_tree(Path(name))
         if found := failure(Path(name), {path for mutant in chosen for path in mutant.tests.split()}):
