@@ -86,8 +86,8 @@ def search_lists(index: Any, vectors: Vectors, k: int, lists: Positions) -> Posi
 
     The index must not code residuals: then the distances to the centroids, which nobody computes here, are not needed.
     """
-    prepare_thread()
     count, probes = lists.shape
+    prepare_thread(index.ntotal * count * probes // index.nlist)
     positions = np.empty((count, k), np.int64)
     distances = np.empty((count, k), np.float32)
     unused = np.zeros(lists.shape, np.float32)

@@ -18,7 +18,7 @@ from buffer_service.contract.status import Backend
 from buffer_service.index.coarse import inverted_parameters, search_lists
 from buffer_service.index.gpu import RESULTS_MAX, Gpu
 from buffer_service.index.metric import Positions, Vectors
-from buffer_service.index.openmp import prepare_thread, use_threads
+from buffer_service.index.openmp import BY_LISTS, prepare_thread, use_threads
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,8 @@ class Engine:
     def open(self, path: Path) -> Opened:
         """Open an index file by mmap, and copy it to the GPU where that is in use and has room."""
         index = Opened(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC))
+        if isinstance(index.cpu, faiss.IndexIVF):
+            index.cpu.parallel_mode = BY_LISTS
         self.promote(index)
         return index
 
@@ -120,12 +122,14 @@ class Engine:
 
 def _search(index: Any, queries: Vectors, k: int, effort: int) -> Positions:  # noqa: ANN401 - FAISS has no types
     """Search with parameters of this call alone, for the index is shared."""
-    prepare_thread()
-    parameters = None
+    rows, parameters = index.ntotal, None
     if isinstance(index, faiss.IndexHNSW):
         parameters = faiss.SearchParametersHNSW(efSearch=max(k, effort))
+        rows = min(rows, max(k, effort) * index.hnsw.nb_neighbors(0))
     elif isinstance(index, faiss.IndexIVF):
         parameters = inverted_parameters(effort)
+        rows = rows * effort // index.nlist
+    prepare_thread(len(queries) * rows)
     _, positions = index.search(queries, k, params=parameters)
     found: Positions = positions
     return found

@@ -13,7 +13,7 @@ import faiss
 
 from buffer_service.index.coarse import Coarse, search_lists
 from buffer_service.index.metric import Positions, Vectors
-from buffer_service.index.openmp import prepare_thread
+from buffer_service.index.openmp import BY_LISTS, prepare_thread
 
 _BLOCK_ROWS = 128
 """Rows appended while a search has to wait; about half a millisecond."""
@@ -52,4 +52,5 @@ def _empty_twin(main: Any) -> Any:  # noqa: ANN401
     else:
         twin = faiss.IndexIVFFlat(*shape, main.metric_type)
     twin.is_trained = True
+    twin.parallel_mode = BY_LISTS
     return twin

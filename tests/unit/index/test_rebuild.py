@@ -109,6 +109,17 @@ def test_the_effort_is_raised_until_the_floor_is_met(tmp_path: Path, index_type:
     assert manifest.recall_at_10 >= 0.97
 
 
+@pytest.mark.parametrize("needed", [1, 5, 41, 150, 10_000])
+def test_the_effort_is_little_more_than_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needed: int) -> None:
+    """By an eighth at most; all there is where that is too little for the aim."""
+    monkeypatch.setattr("buffer_service.index.tuning._recall", lambda *given: 1.0 if given[3] >= needed else 0.96)
+    build(tmp_path, _rows(4000), 1, watermark=1, index_type="ivf", n_probes=2, recall_floor=0.95)
+    parameters = read_manifest(tmp_path / "indexes", 1)[0].parameters
+
+    least = min(max(2, needed), parameters["lists"])
+    assert least <= parameters["nprobe"] <= least + max(1, least // 7)
+
+
 def test_the_effort_asked_for_is_the_least(tmp_path: Path) -> None:
     """Probes from the settings are kept where fewer would do as well."""
     build(tmp_path, _rows(2000), 1, watermark=1, index_type="ivf", n_probes=40, recall_floor=0.5)
