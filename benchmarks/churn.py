@@ -3,8 +3,8 @@
 A service of a small capacity is filled over HTTP and written to until each place has been taken many times; priorities
 are updated and rebuilds go on by themselves meanwhile. The folders of the store (log and snapshots, or LMDB), of the
 export and of the indexes are measured all the while and set against the live bytes: vectors and payloads of the live
-experiences. What counts is the highest ratio, and that the second half of the run goes no higher than the first. So it
-does for the service's private memory, which switches from one index to the next must leave as it was.
+experiences. What counts is the highest ratio, and that the last third of the run goes no higher than the one
+before. So it does for the service's private memory, which switches from one index to the next must leave as it was.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchmarks.observed import DIMENSION, ObservedService, content, disk_bytes,
 from buffer_client import BufferClient
 
 FOLDERS = ("store", "export", "indexes")
-MEMORY = "private memory"
+MEMORY = "memory"
 _ROWS_PER_REQUEST = 500
 _READING_INTERVAL_S = 0.1
 _GROWTH_MAX = {MEMORY: 1.05} | dict.fromkeys(FOLDERS, 1.1)
@@ -54,11 +54,11 @@ class Readings:
             self.sizes[MEMORY].append(_MIB * self.service.memory().private_mib)
             time.sleep(_READING_INTERVAL_S)
 
-    def halves(self, name: str) -> tuple[float, float]:
-        """Return the mean size of a folder in the first and in the second half."""
+    def thirds(self, name: str) -> tuple[float, float]:
+        """Return the mean size in the second and in the last third; in the first one, pools and folders fill."""
         sizes = self.sizes[name]
-        middle = len(sizes) // 2
-        return statistics.mean(sizes[:middle]), statistics.mean(sizes[middle:])
+        third = len(sizes) // 3
+        return statistics.mean(sizes[third : 2 * third]), statistics.mean(sizes[2 * third :])
 
 
 def write(client: BufferClient, first: int, last: int) -> None:
@@ -98,14 +98,14 @@ def main() -> None:
     given = parser.parse_args()
     payload_bytes = sum(len(msgspec.msgpack.encode(content(row))) for row in range(1000)) / 1000
     live_bytes = given.capacity * (4 * DIMENSION + payload_bytes)
-    columns = ("highest", "/ live", "mean, 1st half", "2nd half", "grows")
+    columns = ("highest", "/ live", "mean, 2nd third", "last third", "grows")
     title = f"{given.turnovers} turnovers of {given.capacity} rows, {live_bytes / _MIB:.0f} MiB live"
     table = Table("", *columns, title=title)
     for backend in ("file", "lmdb"):
         with tempfile.TemporaryDirectory(prefix="xbuf-bench-", dir=given.folder) as folder:
             readings = churn(Path(folder) / "data", backend, given.capacity, given.turnovers)
         for name in readings.sizes:
-            first, second = readings.halves(name)
+            first, second = readings.thirds(name)
             highest = max(readings.sizes[name])
             sizes = (f"{size / _MIB:.0f} MiB" for size in (first, second))
             grows = "no" if second <= _GROWTH_MAX[name] * first else "YES"
