@@ -80,10 +80,13 @@ def test_a_service_that_cannot_start_is_explained(tmp_path: Path) -> None:
 def test_the_demo_takes_its_service_down_with_it(tmp_path: Path, number: signal.Signals) -> None:
     """Interrupted in the middle of the stream."""
     with subprocess.Popen([*DEMO, "--port", "0", "--data", str(tmp_path)], stdout=subprocess.PIPE, text=True) as demo:
-        assert demo.stdout
-        url = demo.stdout.readline().split()[2].rstrip(":;")
-        demo.send_signal(number)
-        demo.communicate()
+        try:
+            assert demo.stdout
+            url = demo.stdout.readline().split()[2].rstrip(":;")
+            demo.send_signal(number)
+            demo.communicate(timeout=60)
+        finally:
+            demo.kill()  # where it has not ended by itself, which has failed the test
 
     assert demo.returncode == 128 + number
     with BufferClient(url, retries=0) as client, pytest.raises(Exception, match="ConnectError"):
