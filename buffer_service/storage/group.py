@@ -178,4 +178,5 @@ class Group:
     def _take(self, experiences: list[int]) -> None:
         """Have the rows of these in ``rows``, as far as they are live, in order to change them."""
         missing = [item for item in experiences if item not in self.rows and item not in self.dropped]
-        self.rows |= {row.id: row for row in self.table.rows_of(missing)}
+        if missing:  # seldom for the appends of this very group, each of which comes by
+            self.rows |= {row.id: row for row in self.table.rows_of(missing)}
