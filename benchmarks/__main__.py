@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 PROGRAMS = (
-    "service", "appends", "client_appends", "search", "mixed", "recall", "replay", "sampling_report", "delta",
+    "service", "appends", "client_appends", "search", "mixed", "recall", "replay", "sampling_report", "delta", "codes",
     "recovery", "churn",
 )  # fmt: skip
 

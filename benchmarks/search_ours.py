@@ -29,7 +29,10 @@ OCTETS = "application/octet-stream"
 _MESSAGE_PACK = "application/msgpack"
 _ROWS_PER_REQUEST = 1000
 _BUILD_TIMEOUT_S = 3600.0
-_MADE_BY = ("index/build.py", "index/choice.py", "index/coarse.py", "index/tuning.py", "storage/log_format.py")
+_MADE_BY = (
+    "index/build.py", "index/choice.py", "index/coarse.py", "index/codes.py", "index/rebuild.py", "index/tuning.py",
+    "storage/log_format.py",
+)  # fmt: skip
 """Modules that decide what the kept store and its index look like."""
 
 

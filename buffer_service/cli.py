@@ -67,7 +67,9 @@ def _add_rebuild(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     pointer.add_argument("--pointer-configmap", metavar="NAME", help="ConfigMap of a pointer in a cluster")
     rebuild.add_argument("--namespace", default="default", help="of the ConfigMap")
     rebuild.add_argument("--type", choices=("auto", "flat", "ivf", "hnsw"), help="default: setting index.type")
-    rebuild.add_argument("--storage", choices=("fp32", "fp16", "sq8"), help="default: setting index.storage")
+    rebuild.add_argument(
+        "--storage", choices=("auto", "fp32", "fp16", "sq8", "pq4"), help="default: setting index.storage"
+    )
     rebuild.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where it will be searched")
     rebuild.add_argument(
         "--build-on", choices=("cpu", "gpu"), default="cpu", help="a GPU that fails leaves it to the CPU"

@@ -86,8 +86,9 @@ class IndexSettings(_Group):
 
     type: Literal["auto", "flat", "ivf", "hnsw"] = "auto"
     """``auto`` chooses by size, churn and device: flat while a scan is quick, ivf beyond, hnsw where little changes."""
-    storage: Literal["fp32", "fp16", "sq8"] = "sq8"
-    """How ivf and hnsw code their rows; what they find is ranked by the exact vectors in any case."""
+    storage: Literal["auto", "fp32", "fp16", "sq8", "pq4"] = "auto"
+    """How ivf and hnsw code their rows; what they find is ranked by the exact vectors in any case. ``auto``: sq8, or in
+    ivf on the CPU 4-bit codes (pq4) where the data is such that searches are quicker with them."""
     faiss_backend: Literal["auto", "gpu", "cpu"] = "auto"
     """Where FAISS searches; falls back to the CPU with a warning."""
     gpu_required: bool = False

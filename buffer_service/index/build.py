@@ -20,6 +20,7 @@ import numpy as np
 from buffer_service.contract.generation import VECTORS_FILE
 from buffer_service.index.choice import IVF_ROWS_MIN, Choice
 from buffer_service.index.coarse import Coarse
+from buffer_service.index.codes import PQ4, SQ8, Shape, lists_of, packed, possible, untrained
 from buffer_service.index.engine import Opened
 from buffer_service.index.gpu import Gpu
 from buffer_service.index.metric import Positions, Vectors, faiss_metric
@@ -35,26 +36,27 @@ _NEIGHBOURS = 32
 """Edges of a row in an HNSW graph."""
 _CONSTRUCTION_EFFORT = 80
 _SEED = 20_240_229
-CODES = {"fp32": None, "fp16": faiss.ScalarQuantizer.QT_fp16, "sq8": faiss.ScalarQuantizer.QT_8bit}
-"""How rows are coded in an index that is not flat."""
-_REFINE = {"fp32": 1, "fp16": 1, "sq8": 2}
-"""How many times k rows are found by their codes, to be ranked by their exact vectors."""
+_GRAPH_CODES = {"fp32": None, "fp16": faiss.ScalarQuantizer.QT_fp16, SQ8: faiss.ScalarQuantizer.QT_8bit}
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A finished index. ``coarse`` is there where it has inverted lists, ``vectors`` are the exact rows by position."""
+    """A finished index. ``coarse`` is there where it has inverted lists, ``vectors`` are the exact rows by position.
+
+    ``storage`` is how its rows are coded, empty where the index holds the vectors themselves.
+    """
 
     index: Any
     coarse: Coarse | None
     vectors: Vectors
+    storage: str = ""
 
 
 def build_index(rows: Rows, metric: str, choice: Choice, storage: str, folder: Path, build_on: str) -> Built:
     """Build an index of the chosen type; the exact vectors go to a file in the folder unless the index holds them.
 
-    On a GPU inverted lists are trained and assigned, for the other types have nothing to train. If it is missing or
-    fails, the CPU builds all the same.
+    ``storage`` is a wish: what cannot be coded so is coded as ``sq8``. On a GPU inverted lists are trained and
+    assigned, for the other types have nothing to train. If it is missing or fails, the CPU builds all the same.
     """
     if choice.index_type == "flat":
         flat = faiss.IndexFlat(rows.dimension, faiss_metric(metric))
@@ -63,17 +65,21 @@ def build_index(rows: Rows, metric: str, choice: Choice, storage: str, folder: P
         return Built(flat, None, Opened(flat).stored_vectors())
     vectors = rows.write(folder / VECTORS_FILE)
     if choice.index_type == "hnsw":
-        return Built(_graph(vectors, metric, storage), None, vectors)
+        storage = storage if storage in _GRAPH_CODES else SQ8
+        return Built(_graph(vectors, metric, storage), None, vectors, storage)
+    storage = possible(storage, len(vectors))
     index = _inverted(vectors, metric, storage, build_on)
-    return Built(index, Coarse.of(index.quantizer.reconstruct_n(0, index.nlist), metric), vectors)
+    return Built(index, Coarse.of(index.quantizer.reconstruct_n(0, index.nlist), metric), vectors, storage)
 
 
-def parameters_of(built: Built, storage: str) -> dict[str, int]:
-    """Return the search parameters that follow from how the index was built; the effort is found later."""
-    if isinstance(built.index, faiss.IndexFlat):
-        return {}
-    lists = {} if built.coarse is None else {"lists": built.coarse.lists}
-    return {**lists, "refine": _REFINE[storage]}
+def recoded(built: Built, metric: str) -> Built:
+    """Return the same rows in the same inverted lists, coded as ``pq4``."""
+    lists = lists_of(built.index)[:, None]
+    quantizer = faiss.clone_index(built.index.quantizer)
+    index = untrained(Shape(built.vectors.shape[1], built.index.nlist, metric), PQ4, quantizer)
+    index.train(_training_rows(index, built.vectors))
+    _add(index, built.vectors, lambda start, block: lists[start : start + len(block)])
+    return Built(packed(index), built.coarse, built.vectors, PQ4)
 
 
 def _inverted(vectors: Vectors, metric: str, storage: str, build_on: str) -> Any:  # noqa: ANN401 - FAISS has no types
@@ -87,7 +93,7 @@ def _inverted(vectors: Vectors, metric: str, storage: str, build_on: str) -> Any
     index = _untrained(vectors, metric, storage)
     index.train(_training_rows(index, vectors))
     _add(index, vectors)
-    return index
+    return packed(index)
 
 
 def _gpu() -> Gpu | None:
@@ -103,27 +109,17 @@ def _filled_with(gpu: Gpu, vectors: Vectors, metric: str, storage: str) -> Any: 
     gpu.train(index, _training_rows(index, vectors))
     centroids = gpu.copy(index.quantizer)
     try:
-        _add(index, vectors, lambda block: gpu.search(centroids, block, 1, 1))
+        _add(index, vectors, lambda _, block: gpu.search(centroids, block, 1, 1))
     finally:
         gpu.free(centroids)
     log.info("%d lists were trained and filled with a GPU", index.nlist)
-    return index
+    return packed(index)
 
 
 def _untrained(vectors: Vectors, metric: str, storage: str) -> Any:  # noqa: ANN401
     count, dimension = vectors.shape
     lists = max(1, min(int(4 * np.sqrt(count)), count // IVF_ROWS_MIN))
-    quantizer = faiss.IndexFlat(dimension, faiss_metric(metric))
-    code = CODES[storage]
-    if code is None:
-        index = faiss.IndexIVFFlat(quantizer, dimension, lists, faiss_metric(metric))
-    else:
-        index = faiss.IndexIVFScalarQuantizer(
-            quantizer, dimension, lists, code, faiss_metric(metric), False  # noqa: FBT003 - no residuals, see Coarse
-        )  # fmt: skip
-    index.own_fields = True
-    quantizer.this.disown()
-    return index
+    return untrained(Shape(dimension, lists, metric), storage, faiss.IndexFlat(dimension, faiss_metric(metric)))
 
 
 def _training_rows(index: Any, vectors: Vectors) -> Vectors:  # noqa: ANN401
@@ -131,7 +127,7 @@ def _training_rows(index: Any, vectors: Vectors) -> Vectors:  # noqa: ANN401
 
 
 def _graph(vectors: Vectors, metric: str, storage: str) -> Any:  # noqa: ANN401
-    code = CODES[storage]
+    code = _GRAPH_CODES[storage]
     shape = (vectors.shape[1],) if code is None else (vectors.shape[1], code)
     kind = faiss.IndexHNSWFlat if code is None else faiss.IndexHNSWSQ
     index = kind(*shape, _NEIGHBOURS, faiss_metric(metric))
@@ -147,15 +143,19 @@ def _sample(vectors: Vectors, size: int) -> Vectors:
     return np.ascontiguousarray(vectors[np.sort(chosen)])
 
 
-def _add(index: Any, vectors: Vectors, lists_of: Callable[[Vectors], Positions] | None = None) -> None:  # noqa: ANN401
-    """Add all rows; ``lists_of`` tells the (n, 1) inverted lists of a block, which else the index finds itself."""
+def _add(
+    index: Any,  # noqa: ANN401
+    vectors: Vectors,
+    filed_in: Callable[[int, Vectors], Positions] | None = None,
+) -> None:
+    """Add all rows; ``filed_in`` tells the (n, 1) inverted lists of a block from its start, else FAISS finds them."""
     started = time.monotonic()
     for start in range(0, len(vectors), _BLOCK_ROWS):
         block = np.ascontiguousarray(vectors[start : start + _BLOCK_ROWS])
-        if lists_of is None:
+        if filed_in is None:
             index.add(block)
         else:
-            lists = np.ascontiguousarray(lists_of(block))
+            lists = np.ascontiguousarray(filed_in(start, block))
             index.add_core(len(block), faiss.swig_ptr(block), None, faiss.swig_ptr(lists))
         if time.monotonic() - started >= _PROGRESS_INTERVAL_S:
             log.info("%d of %d rows added", index.ntotal, len(vectors))

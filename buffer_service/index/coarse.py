@@ -14,6 +14,7 @@ from typing import Any
 import faiss
 import numpy as np
 
+from buffer_service.index.codes import in_rows
 from buffer_service.index.files import write_index
 from buffer_service.index.metric import Positions, Vectors, faiss_metric
 from buffer_service.index.openmp import prepare_thread
@@ -25,7 +26,11 @@ _DIMENSIONS_PER_PART = range(2, 17)
 """Shorter parts are no cheaper than the vector itself, longer ones tell too little."""
 _EXACT_MIN = 32
 _EXACT_PER_PROBE = 4
-"""How many of the best are compared exactly: so many for each list asked for."""
+"""How many of the best are compared exactly: so many for each list asked for,"""
+_EXACT_MORE_MAX = 128
+"""but no more than this beyond what is asked for: of many lists the last matter little."""
+_EXACT_LISTS_MAX = 64
+"""Lists beyond which ``roughly`` compares none exactly; no fewer than _EXACT_MIN."""
 
 
 class Coarse:
@@ -33,7 +38,7 @@ class Coarse:
 
     def __init__(self, index: Any) -> None:  # noqa: ANN401 - FAISS has no types
         self._index = index
-        self._quantised = isinstance(index, faiss.IndexRefine)
+        self._codes = faiss.downcast_index(index.base_index) if isinstance(index, faiss.IndexRefine) else None
 
     @classmethod
     def of(cls, centroids: Vectors, metric: str) -> Coarse:
@@ -66,11 +71,19 @@ class Coarse:
         """Number of inverted lists."""
         return int(self._index.ntotal)
 
-    def nearest(self, vectors: Vectors, probes: int) -> Positions:
-        """Return the (n, probes) numbers of the lists nearest to each vector, nearest first; probes <= lists."""
+    def nearest(self, vectors: Vectors, probes: int, *, roughly: bool = False) -> Positions:
+        """Return the (n, probes) numbers of the lists nearest to each vector, nearest first; probes <= lists.
+
+        ``roughly``, many lists are told by the codes of their centroids alone. The one in which a vector is filed is
+        still among them; of the farthest some are others, and the fewer the more there are.
+        """
         prepare_thread()
-        parameters = _refined(self.lists, probes) if self._quantised else None
-        _, numbers = self._index.search(vectors, probes, params=parameters)
+        if self._codes is None:
+            _, numbers = self._index.search(vectors, probes)
+        elif roughly and probes > _EXACT_LISTS_MAX:
+            _, numbers = self._codes.search(vectors, probes)
+        else:
+            _, numbers = self._index.search(vectors, probes, params=_refined(self.lists, probes))
         found: Positions = numbers
         return found
 
@@ -87,7 +100,7 @@ def search_lists(index: Any, vectors: Vectors, k: int, lists: Positions) -> Posi
     The index must not code residuals: then the distances to the centroids, which nobody computes here, are not needed.
     """
     count, probes = lists.shape
-    prepare_thread(index.ntotal * count * probes // index.nlist)
+    prepare_thread(in_rows(index, index.ntotal * count * probes // index.nlist))
     positions = np.empty((count, k), np.int64)
     distances = np.empty((count, k), np.float32)
     unused = np.zeros(lists.shape, np.float32)
@@ -105,5 +118,5 @@ def inverted_parameters(probes: int) -> Any:  # noqa: ANN401
 
 @lru_cache(4096)
 def _refined(lists: int, probes: int) -> Any:  # noqa: ANN401
-    compared = min(lists, max(_EXACT_MIN, _EXACT_PER_PROBE * probes))
+    compared = min(lists, max(_EXACT_MIN, min(_EXACT_PER_PROBE * probes, probes + _EXACT_MORE_MAX)))
     return faiss.IndexRefineSearchParameters(k_factor=compared / probes)

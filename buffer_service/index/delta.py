@@ -77,7 +77,8 @@ class Delta:
     ) -> Positions:
         """Return (n, m) positions of the nearest among the first ``rows`` rows, -1 where one is dead or missing.
 
-        In inverted lists the ones given are searched, else all rows. With ``only``, a mask by position, no others.
+        In inverted lists the ones given are searched, else all rows; m is so high that the k nearest are among them.
+        With ``only``, a mask by position, no others.
         """
         filed = self.lists
         if not rows:
@@ -93,7 +94,8 @@ class Delta:
             seen = self.vectors[:rows]
             return visible(lambda fetch: exact_positions(self.metric, queries, seen, fetch), hidden, k, rows, share)
         # the lists may have grown beyond what this reader sees
-        return visible(lambda fetch: filed.search(queries, fetch, lists), hidden, k, self.rows_max, share)
+        found = filed.refine * k
+        return visible(lambda fetch: filed.search(queries, fetch, lists), hidden, found, self.rows_max, share)
 
     def seen(self, rows: int, sequence: int) -> Mask:
         """Return which of the first ``rows`` rows are live at this sequence."""

@@ -157,8 +157,7 @@ def _check_canaries(main: MainIndex, vectors: Vectors) -> None:
     if not len(vectors):
         return
     effort = main.effort(TUNED)
-    lists = None if main.coarse is None else main.coarse.nearest(vectors, effort)
-    places = main.search(vectors, 1, 0, effort, lists)
+    places = main.search(vectors, 1, 0, effort, main.lists(vectors, effort))
     scores = main.scores(vectors, places)
     best = np.argmax(scores, axis=1)[:, None]
     own = scores_at(main.manifest.metric, vectors, vectors, np.arange(len(vectors))[:, None])

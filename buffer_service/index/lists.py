@@ -1,7 +1,8 @@
-"""The delta's inverted lists: fresh rows under the main index's own centroids, coded as the main index codes its rows.
+"""The delta's inverted lists: fresh rows under the main index's own centroids.
 
-So a fresh row costs a search what an old one costs. FAISS's lists move in memory when they grow; a lock, held for the
-delta's part of a search and for a bounded block of an append, keeps the two apart.
+So a fresh row costs a search what an old one costs, or beside 4-bit codes what an old one of 8 bits does. FAISS's lists
+move in memory when they grow; a lock, held for the delta's part of a search and for a bounded block of an append, keeps
+the two apart.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 import faiss
 
 from buffer_service.index.coarse import Coarse, search_lists
+from buffer_service.index.codes import REFINES, empty_twin
 from buffer_service.index.metric import Positions, Vectors
 from buffer_service.index.openmp import BY_LISTS, prepare_thread
 
@@ -25,7 +27,10 @@ class FreshLists:
     def __init__(self, main: Any, coarse: Coarse) -> None:  # noqa: ANN401 - FAISS has no types
         self.coarse = coarse
         self._main = main
-        self._index = _empty_twin(main)
+        self._index, storage = empty_twin(main)
+        self.refine = REFINES[storage][0]
+        """How many times k rows have to be found by their codes, for the exact vectors to rank."""
+        self._index.parallel_mode = BY_LISTS
         self._lock = threading.Lock()
 
     def append(self, vectors: Vectors) -> None:
@@ -41,16 +46,3 @@ class FreshLists:
         """Return the (n, k) positions of rows in these lists, -1 where there are fewer."""
         with self._lock:
             return search_lists(self._index, queries, k, lists)
-
-
-def _empty_twin(main: Any) -> Any:  # noqa: ANN401
-    """Return an index with the main index's centroids and codes, and no rows; it must not outlive the main index."""
-    shape = (main.quantizer, main.d, main.nlist)
-    if isinstance(main, faiss.IndexIVFScalarQuantizer):
-        twin = faiss.IndexIVFScalarQuantizer(*shape, main.sq.qtype, main.metric_type, main.by_residual)
-        twin.sq = main.sq
-    else:
-        twin = faiss.IndexIVFFlat(*shape, main.metric_type)
-    twin.is_trained = True
-    twin.parallel_mode = BY_LISTS
-    return twin

@@ -14,6 +14,7 @@ import numpy as np
 from buffer_service.contract.generation import Manifest
 from buffer_service.index.candidates import Mask, visible
 from buffer_service.index.coarse import Coarse
+from buffer_service.index.codes import PQ4, code_of
 from buffer_service.index.delta import ALIVE
 from buffer_service.index.engine import Engine, Opened
 from buffer_service.index.lists import FreshLists
@@ -21,6 +22,9 @@ from buffer_service.index.metric import Ids, Positions, Vectors, scores_at
 
 EFFORT_NAMES = {"ivf": "nprobe", "hnsw": "ef"}
 """What the effort of a search is called in the manifest, by type of index; others have none."""
+
+_CANDIDATES_MIN = 64
+"""With 4-bit codes no fewer are ranked, however small k is: they do not tell near neighbours apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ class MainIndex:
         self.vectors = vectors
         self.coarse = coarse
         self.manifest = manifest
+        self._four_bits = code_of(index.cpu) == PQ4
         self._effort_name = EFFORT_NAMES.get(manifest.index_type, "")
         self.dead_at: Ids = np.full(len(ids), ALIVE, np.int64)
         self.tombstones = 0
@@ -67,10 +72,17 @@ class MainIndex:
         wanted = requested.probes if self.coarse is not None else requested.ef
         return min(wanted or self.manifest.parameters.get(self._effort_name, 1), self.effort_max)
 
-    @property
-    def refine(self) -> int:
-        """How many times k rows have to be found by their codes, for the exact vectors to rank."""
-        return self.manifest.parameters.get("refine", 1)
+    def candidates(self, k: int) -> int:
+        """Return how many rows have to be found by their codes, for the exact vectors to rank."""
+        found = self.manifest.parameters.get("refine", 1) * k
+        return max(found, _CANDIDATES_MIN) if self._four_bits else found
+
+    def lists(self, queries: Vectors, effort: int) -> Positions | None:
+        """Return the (n, effort) inverted lists to search, None where there are none.
+
+        Which ones are the farthest is told roughly where rows are compared in less time than their lists are found.
+        """
+        return None if self.coarse is None else self.coarse.nearest(queries, effort, roughly=self._four_bits)
 
     def fresh_lists(self) -> FreshLists | None:
         """Return empty lists for the delta that is to be searched with this index, None where it has no lists."""
@@ -105,7 +117,7 @@ class MainIndex:
     ) -> Positions:
         """Return (n, m) positions of near rows, -1 where one is dead or missing or, by position, not in ``only``.
 
-        ``lists`` are the inverted lists to search, given exactly where there is ``coarse``. The rows are found by
+        ``lists`` are those of ``self.lists``. The rows are found by
         their codes; ``scores`` says how near they are.
         """
         rows = len(self.ids)
@@ -119,7 +131,7 @@ class MainIndex:
         return visible(
             lambda fetch: self._engine.search(self._index, queries, fetch, effort, lists),
             hidden,
-            min(rows if only is None else seen, self.refine * k),
+            min(rows if only is None else seen, self.candidates(k)),
             rows,
             seen / rows,
         )

@@ -29,8 +29,9 @@ from buffer_service.contract.generation import (
 )
 from buffer_service.contract.pointer import Pointer, successor
 from buffer_service.index import generations
-from buffer_service.index.build import Built, build_index, parameters_of
+from buffer_service.index.build import Built, build_index, recoded
 from buffer_service.index.choice import choose
+from buffer_service.index.codes import AUTO, PQ4, possible
 from buffer_service.index.engine import Engine
 from buffer_service.index.errors import PointerConflictError, RecallBelowFloorError
 from buffer_service.index.export import ExportManifest, open_chunks, read_export
@@ -39,12 +40,14 @@ from buffer_service.index.metric import Ids, Positions
 from buffer_service.index.openmp import prepare_thread
 from buffer_service.index.pointer_store import PointerStore
 from buffer_service.index.rows import Rows
-from buffer_service.index.tuning import tune
+from buffer_service.index.tuning import Tuned, Tuner
 
 log = logging.getLogger(__name__)
 
 _CANARIES = 16
 _SWAP_ATTEMPTS = 5
+_PQ4_COMPARED_MIN = 2048
+"""Rows compared by a search from which other codes are tried; below, there is little to gain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,7 @@ def _build(
         metric=export.metric,
         index_type=choice.index_type,
         reason=choice.reason,
-        parameters=parameters_of(built, request.storage),
+        parameters={},
         files={},
         size_bytes=0,
         faiss_version=faiss.__version__,
@@ -137,23 +140,47 @@ def _build(
         built_at=clock(),
         build_s=0.0,
     )
-    parameters, recall = tune(engine, built, rows.ids, draft, request.n_probes, request.recall_floor)
-    if recall < request.recall_floor:
+    tuner = Tuner(engine, rows.ids, draft, built.vectors, request.n_probes, request.recall_floor)
+    tuned = _coded(tuner, tuner.tuned(built), request, export.metric)
+    if tuned.recall < request.recall_floor:
         raise RecallBelowFloorError(
-            f"recall@10 is {recall:.4f}, the floor {request.recall_floor}: the index is not published; "
+            f"recall@10 is {tuned.recall:.4f}, the floor {request.recall_floor}: the index is not published; "
             "choose index.type flat, or index.storage fp32"
         )
-    canaries = _write(built, rows, building)
+    canaries = _write(tuned.built, rows, building)
     files = {path.name: path for path in sorted(building.iterdir())}
     return msgspec.structs.replace(
         draft,
-        parameters=parameters,
-        recall_at_10=recall,
+        reason=f"{choice.reason}{_of_codes(tuned)}",
+        parameters=tuned.parameters,
+        recall_at_10=tuned.recall,
         canaries=[int(experience) for experience in rows.ids[canaries]],
         files={name: sha256_of(path) for name, path in files.items()},
         size_bytes=sum(path.stat().st_size for name, path in files.items() if name != VECTORS_FILE),
         build_s=clock() - started,
     )
+
+
+def _coded(tuner: Tuner, tuned: Tuned, request: RebuildRequest, metric: str) -> Tuned:
+    """Return the index with the codes that make searches quickest, where that is left to the build.
+
+    A GPU knows no 4-bit codes. They are tried where a search has to look at so many rows that they may pay.
+    """
+    built = tuned.built
+    asked = request.storage == AUTO and request.device == "cpu" and built.coarse is not None
+    if not asked or tuned.compared < _PQ4_COMPARED_MIN or possible(PQ4, len(built.vectors)) != PQ4:
+        return tuned
+    other = tuner.tuned(recoded(built, metric))
+    log.info("%d rows compared by %s, %d by %s", tuned.compared, built.storage, other.compared, other.built.storage)
+    if other.recall >= tuner.aim and other.cost_ns < tuned.cost_ns:
+        return other
+    return tuned
+
+
+def _of_codes(tuned: Tuned) -> str:
+    if tuned.built.coarse is None:
+        return ""
+    return f"; rows are coded as {tuned.built.storage}, a search compares about {tuned.compared} of them"
 
 
 def _write(built: Built, rows: Rows, building: Path) -> Positions:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from buffer_service.contract.generation import Manifest
 from buffer_service.index.build import Built
+from buffer_service.index.codes import REFINES, cost_ns
 from buffer_service.index.engine import Engine, Opened
 from buffer_service.index.main import EFFORT_NAMES, MainIndex
 from buffer_service.index.metric import COSINE, Ids, Vectors, exact_positions, nearest, scores_at
@@ -24,38 +28,80 @@ _STEPS = 8
 """The effort is at most one part in so many more than one that falls short of the aim."""
 
 
-def tune(
-    engine: Engine, built: Built, ids: Ids, draft: Manifest, n_probes: int, floor: float
-) -> tuple[dict[str, int], float]:
-    """Return the parameters with the effort added, and the recall@10 that it gives.
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """An index and the parameters to search it with."""
 
-    The search is the one of the service. The effort rises by halves of itself until the aim is reached, or all is
-    searched; then the last step is halved until it is an eighth of the effort.
-    """
-    if not draft.count:
-        return draft.parameters, 1.0
-    queries = _held_out(built.vectors, draft.metric)
-    truth = _truth(built.vectors, queries, draft.metric)
-    main = MainIndex(engine, Opened(built.index), ids, built.vectors, built.coarse, draft)
-    name = EFFORT_NAMES.get(draft.index_type)
-    if name is None:
-        return draft.parameters, _recall(main, queries, truth, 1)
-    least = max(_LEAST[draft.index_type], n_probes if name == "nprobe" else 0)
-    effort = min(main.effort_max, least)
-    aim = min(1.0, floor + _MARGIN)
-    recall = _recall(main, queries, truth, effort)
-    below = effort
-    while recall < aim and effort < main.effort_max:
-        below, effort = effort, min(main.effort_max, effort + max(1, effort // 2))
-        recall = _recall(main, queries, truth, effort)
-    while effort - below > max(1, effort // _STEPS):
-        middle = (below + effort) // 2
-        reached = _recall(main, queries, truth, middle)
-        if reached < aim:
-            below = middle
-        else:
-            effort, recall = middle, reached
-    return {**draft.parameters, name: effort}, recall
+    built: Built
+    parameters: dict[str, int]
+    recall: float
+    """recall@10 with these parameters."""
+    compared: int
+    """Rows that a search compares by their codes."""
+    cost_ns: float
+    """About what a search takes beside finding its lists; see ``codes``."""
+
+
+class Tuner:
+    """Finds parameters for indexes of the same rows; the search is the one of the service."""
+
+    def __init__(
+        self, engine: Engine, ids: Ids, draft: Manifest, vectors: Vectors, n_probes: int, floor: float
+    ) -> None:
+        self._engine = engine
+        self._ids = ids
+        self._draft = draft
+        self._n_probes = n_probes
+        self.aim = min(1.0, floor + _MARGIN)
+        """The recall that is looked for."""
+        self._queries = _held_out(vectors, draft.metric)
+        self._truth = _truth(vectors, self._queries, draft.metric)
+
+    def tuned(self, built: Built) -> Tuned:
+        """Return the parameters that reach the aim at the least cost, or where none do those that find most."""
+        lists = {} if built.coarse is None else {"lists": built.coarse.lists}
+        refines = REFINES[built.storage] if built.storage else ()
+        found = [self._at(built, {**lists, "refine": refine}) for refine in refines] or [self._at(built, {})]
+        reached = [tuned for tuned in found if tuned.recall >= self.aim]
+        return min(reached, key=lambda tuned: tuned.cost_ns) if reached else max(found, key=lambda tuned: tuned.recall)
+
+    def _at(self, built: Built, parameters: dict[str, int]) -> Tuned:
+        """Return the least effort with these parameters.
+
+        It rises by halves of itself until the aim is reached, or all is searched; then the last step is halved until it
+        is an eighth of the effort.
+        """
+        draft = msgspec.structs.replace(self._draft, parameters=parameters)
+        main = MainIndex(self._engine, Opened(built.index), self._ids, built.vectors, built.coarse, draft)
+        name = EFFORT_NAMES.get(draft.index_type)
+        if name is None or not draft.count:
+            return Tuned(built, parameters, self._recall(main, 1) if draft.count else 1.0, draft.count, 0.0)
+        least = max(_LEAST[draft.index_type], self._n_probes if name == "nprobe" else 0)
+        effort = min(main.effort_max, least)
+        recall = self._recall(main, effort)
+        below = effort
+        while recall < self.aim and effort < main.effort_max:
+            below, effort = effort, min(main.effort_max, effort + max(1, effort // 2))
+            recall = self._recall(main, effort)
+        while effort - below > max(1, effort // _STEPS):
+            middle = (below + effort) // 2
+            reached = self._recall(main, middle)
+            if reached < self.aim:
+                below = middle
+            else:
+                effort, recall = middle, reached
+        compared = draft.count * effort // parameters["lists"] if "lists" in parameters else 0
+        cost = cost_ns(built.storage, draft.dimension, compared, main.candidates(_K))
+        return Tuned(built, {**parameters, name: effort}, recall, compared, cost)
+
+    def _recall(self, main: MainIndex, effort: int) -> float:
+        """Return the share of true neighbours found; a row as near as the true last one counts, so ties do no harm."""
+        lists = main.lists(self._queries, effort)
+        wanted = min(_K, len(main.ids))
+        scores = main.scores(self._queries, main.search(self._queries, wanted, 0, effort, lists))
+        least = self._truth - _TOLERANCE * np.maximum(1.0, np.abs(self._truth))
+        found: npt.NDArray[np.bool_] = scores >= least
+        return float(np.mean(np.minimum(found.sum(axis=1), wanted) / wanted))
 
 
 def _held_out(vectors: Vectors, metric: str) -> Vectors:
@@ -79,12 +125,3 @@ def _truth(vectors: Vectors, queries: Vectors, metric: str) -> Vectors:
         scores = np.concatenate([best, found], axis=1)
         best = np.take_along_axis(scores, nearest(scores, _K), axis=1)
     return best[:, min(_K, len(vectors)) - 1 :][:, :1]
-
-
-def _recall(main: MainIndex, queries: Vectors, truth: Vectors, effort: int) -> float:
-    """Return the share of true neighbours found; rows as near as the true last one count, so that ties do no harm."""
-    lists = None if main.coarse is None else main.coarse.nearest(queries, effort)
-    wanted = min(_K, len(main.ids))
-    scores = main.scores(queries, main.search(queries, wanted, 0, effort, lists))
-    found: npt.NDArray[np.bool_] = scores >= truth - _TOLERANCE * np.maximum(1.0, np.abs(truth))
-    return float(np.mean(np.minimum(found.sum(axis=1), wanted) / wanted))

@@ -128,9 +128,8 @@ class View:
         self, queries: Vectors, k: int, effort: int, fresh: Mask | None = None, old: Mask | None = None
     ) -> Found:
         main = self.main
-        lists = None if main is None or main.coarse is None else main.coarse.nearest(queries, effort)
-        found = k if main is None else k * main.refine
-        places = self.delta.search(queries, found, self.delta_rows, self.sequence, lists, fresh)
+        lists = None if main is None else main.lists(queries, effort)
+        places = self.delta.search(queries, k, self.delta_rows, self.sequence, lists, fresh)
         ids, scores = self.delta.ids[places], self.delta.scores(queries, places)
         if main is not None:
             places = main.search(queries, k, self.sequence, effort, lists, old)

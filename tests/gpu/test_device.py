@@ -71,7 +71,7 @@ def test_memory_on_the_device_comes_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-@pytest.mark.parametrize("storage", ["fp32", "fp16", "sq8"])
+@pytest.mark.parametrize("storage", ["fp32", "fp16", "sq8", "pq4"])
 def test_a_rebuild_on_the_gpu_needs_no_more_probes_than_one_on_the_cpu(
     tmp_path: Path, storage: str, metric: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -80,7 +80,7 @@ class Index(_Part, frozen=True):
     """The index and where FAISS runs."""
 
     type: Literal["auto", "flat", "ivf", "hnsw"] = "auto"
-    storage: Literal["fp32", "fp16", "sq8"] = "sq8"
+    storage: Literal["auto", "fp32", "fp16", "sq8", "pq4"] = "auto"
     faiss_backend: Literal["auto", "gpu", "cpu"] = "auto"
     probes: Annotated[int, Meta(ge=1, le=65536)] = 16
     recall_floor: Fraction = "0.95"

@@ -53,3 +53,15 @@ def test_the_lists_of_a_vector_do_not_depend_on_the_batch() -> None:
     alone = np.concatenate([coarse.nearest(query[None], 4) for query in queries])
 
     np.testing.assert_array_equal(coarse.nearest(queries, 4), alone)
+
+
+@pytest.mark.parametrize("probes", [16, 65, 300])
+def test_lists_told_roughly_hold_the_list_in_which_a_vector_is_filed(probes: int) -> None:
+    """However many are asked for, and most of the others are the nearest, too."""
+    coarse = Coarse.of(unit_vectors(1000, 64), "cosine")
+    queries = unit_vectors(500, 64, seed=1)
+
+    rough, exact = coarse.nearest(queries, probes, roughly=True), coarse.nearest(queries, probes)
+
+    assert np.all(np.any(rough == coarse.nearest(queries, 1), axis=1))
+    assert np.mean([len(set(ours) & set(true)) / probes for ours, true in zip(rough, exact, strict=True)]) > 0.7

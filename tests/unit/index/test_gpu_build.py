@@ -35,7 +35,7 @@ def _index_file(folder: Path, pointer: Pointer) -> bytes:
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-@pytest.mark.parametrize("storage", ["fp32", "fp16", "sq8"])
+@pytest.mark.parametrize("storage", ["fp32", "fp16", "sq8", "pq4"])
 def test_an_index_built_with_a_gpu_is_the_one_that_the_cpu_builds(
     device: Device,
     tmp_path: Path,

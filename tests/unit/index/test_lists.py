@@ -40,7 +40,7 @@ def _view(main: MainIndex, delta: Delta, sequence: int = 1) -> View:
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-@pytest.mark.parametrize("storage", ["fp32", "fp16", "sq8"])
+@pytest.mark.parametrize("storage", ["fp32", "fp16", "sq8", "pq4"])
 def test_a_fresh_row_is_found_by_its_own_vector(tmp_path: Path, metric: str, storage: str) -> None:
     """At the smallest effort as well, for its first list is the query's first list; and its score is exact."""
     fresh = unit_vectors(500, 16, seed=1)

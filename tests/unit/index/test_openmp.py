@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import faiss
 import numpy as np
 import pytest
 
-from buffer_service.index import openmp
+from buffer_service.index import SPINS, openmp
 from buffer_service.index.engine import Engine
 from buffer_service.index.generations import load
 from buffer_service.index.main import Effort
@@ -65,7 +67,7 @@ def test_a_search_finds_the_same_on_any_number_of_cores(tmp_path: Path, index_ty
     for threads in (1, 4):
         main = load(Engine("cpu", threads), tmp_path / "indexes", pointer, DIMENSION, "cosine")
         effort = main.effort(Effort(probes=main.effort_max, ef=200))
-        lists = None if main.coarse is None else main.coarse.nearest(queries, effort)
+        lists = main.lists(queries, effort)
         fresh = main.fresh_lists()
         if fresh is not None:
             fresh.append(rows)
@@ -76,3 +78,20 @@ def test_a_search_finds_the_same_on_any_number_of_cores(tmp_path: Path, index_ty
 
     for alone, spread in zip(*answers, strict=True):
         np.testing.assert_array_equal(alone, spread)
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, SPINS), ({"GOMP_SPINCOUNT": "7"}, 7)])
+def test_faiss_threads_wait_briefly_unless_the_environment_says_else(given: dict[str, str], expected: int) -> None:
+    """As the OpenMP that FAISS brings says itself when it is loaded."""
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    command = [sys.executable, "-c", "from buffer_service.index import openmp"]
+
+    shown = subprocess.run(
+        command,
+        check=True,
+        capture_output=True,
+        text=True,
+        env=environment | given | {"OMP_DISPLAY_ENV": "verbose"},
+    ).stderr
+
+    assert f"GOMP_SPINCOUNT = '{expected}'" in shown

@@ -90,7 +90,7 @@ def test_a_killed_build_leaves_nothing_that_counts(tmp_path: Path) -> None:
 
 def test_an_index_below_the_recall_floor_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No generation, no move of the pointer, and a sentence that says what to change."""
-    monkeypatch.setattr("buffer_service.index.tuning._recall", lambda *_: 0.5)
+    monkeypatch.setattr("buffer_service.index.tuning.Tuner._recall", lambda *_: 0.5)
 
     with pytest.raises(RecallBelowFloorError, match=r"index\.type flat"):
         build(tmp_path, _rows(50), 1, watermark=50)
@@ -112,7 +112,7 @@ def test_the_effort_is_raised_until_the_floor_is_met(tmp_path: Path, index_type:
 @pytest.mark.parametrize("needed", [1, 5, 41, 150, 10_000])
 def test_the_effort_is_little_more_than_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needed: int) -> None:
     """By an eighth at most; all there is where that is too little for the aim."""
-    monkeypatch.setattr("buffer_service.index.tuning._recall", lambda *given: 1.0 if given[3] >= needed else 0.96)
+    monkeypatch.setattr("buffer_service.index.tuning.Tuner._recall", lambda *given: 1.0 if given[2] >= needed else 0.96)
     build(tmp_path, _rows(4000), 1, watermark=1, index_type="ivf", n_probes=2, recall_floor=0.95)
     parameters = read_manifest(tmp_path / "indexes", 1)[0].parameters
 

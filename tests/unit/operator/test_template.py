@@ -46,7 +46,7 @@ SPELLED_OUT: Json = {
         "weights": {"confidence": "0.4", "reward": "0.40", "age": "0.2"},
         "priorityFloor": "0.010",
     },
-    "index": {"storage": "sq8", "recallShare": "0.010"},
+    "index": {"storage": "auto", "recallShare": "0.010"},
     "podTemplate": {"metadata": {"labels": {}, "annotations": {}}, "spec": {"tolerations": [], "nodeSelector": {}}},
     "auth": {},
 }
