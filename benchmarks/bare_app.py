@@ -39,7 +39,7 @@ class BareApp:
             more = message.get("more_body", False)
         accept = headers.get(b"accept", b"").decode("latin-1")
         content_type = headers.get(b"content-type", b"").decode("latin-1")
-        request = Request({}, content_type or _JSON, accept, b"".join(parts), receive)
+        request = Request(b"", content_type or _JSON, accept, b"".join(parts))
         given = decode(request, AppendBody).experiences
         for experience in given:
             to_vector(experience.visual or b"", DIMENSION, "visual")

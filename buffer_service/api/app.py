@@ -1,22 +1,40 @@
 """The ASGI application: authorisation and problem documents around two kinds of routes.
 
-The hot paths are looked up by method and path and answered without a framework; everything else is FastAPI's.
+The hot paths are answered without a framework, and by ``direct`` also without ASGI; everything else is FastAPI's.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 from buffer_service.api.auth import ADMIN, READ, WRITE, Tokens
 from buffer_service.api.downloads import Downloads
-from buffer_service.api.hot import Handler, HotPaths
-from buffer_service.api.messages import Answer, Receive, Scope, Send, header, problem, read_request, send_answer
+from buffer_service.api.driving import Driven
+from buffer_service.api.hot import HotPaths
+from buffer_service.api.messages import (
+    Answer,
+    Headers,
+    Receive,
+    Request,
+    Scope,
+    Send,
+    failure,
+    problem,
+    read_body,
+    request_of,
+    require_length,
+    send_answer,
+)
 from buffer_service.api.metrics import Metrics
 from buffer_service.api.routes import build_routes
 from buffer_service.core.buffer import ExperienceBuffer
 from buffer_service.errors import ExperienceBufferError
+
+log = logging.getLogger(__name__)
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -27,7 +45,8 @@ class Api:
     """The application on the API's port. ``operations`` answers probes and metrics where they share the port."""
 
     def __init__(self, buffer: ExperienceBuffer, operations: Application | None) -> None:
-        self._buffer = buffer
+        self.body_bytes_max = buffer.settings.server.body_bytes_max
+        """Longer bodies are refused."""
         self._tokens = Tokens(buffer.settings.auth.tokens_dir)
         self._hot = HotPaths(buffer)
         self.metrics = Metrics(buffer, self._hot.searches.dispatcher)
@@ -46,34 +65,61 @@ class Api:
         if scope["type"] != "http":
             await self._routes(scope, receive, send)
             return
-        path: str = scope["path"]
+        method, path, headers = scope["method"], scope["path"], dict(scope["headers"])
         if self._operations is not None and path in OPERATIONS_PATHS:
             await self._operations(scope, receive, send)
             return
-        if path.startswith("/v1/"):
-            try:
-                self._tokens.require(header(scope, b"authorization"), scope_needed(scope["method"], path))
-            except ExperienceBufferError as error:
-                await send_answer(send, problem(error))
-                return
-        handler = self._hot.handlers.get((scope["method"], path))
-        if handler is None:
+        hot = self.takes(method, path)
+        try:
+            if path.startswith("/v1/"):
+                self._require_token(method, path, headers)
+            body = await self._body(headers, receive) if hot else b""
+        except ExperienceBufferError as error:
+            await send_answer(send, problem(error))
+            return
+        if not hot:
             await self._routes(scope, receive, send)
-        else:
-            await self._answer(handler, scope, receive, send)
+            return
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.begin(path, request_of(headers, scope["query_string"], body), answer.set_result)
+        await send_answer(send, await answer)
 
-    async def _answer(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
+    def _require_token(self, method: str, path: str, headers: Headers) -> None:
+        if self._tokens.needed:
+            self._tokens.require(headers.get(b"authorization", b"").decode("latin-1"), scope_needed(method, path))
+
+    async def _body(self, headers: Headers, receive: Receive) -> bytes:
+        require_length(headers, self.body_bytes_max)
+        return await read_body(receive, self.body_bytes_max)
+
+    def takes(self, method: str, path: str) -> bool:
+        """See ``direct.Direct``."""
+        return method == "POST" and path in self._hot.handlers
+
+    def refusal(self, path: str, headers: Headers) -> Answer | None:
+        """See ``direct.Direct``."""
+        try:
+            self._require_token("POST", path, headers)
+            require_length(headers, self.body_bytes_max)
+        except ExperienceBufferError as error:
+            return problem(error)
+        return None
+
+    def begin(self, path: str, request: Request, done: Callable[[Answer], object]) -> Driven[Answer]:
+        """See ``direct.Direct``."""
+        return Driven(self._answer(path, request), done)
+
+    async def _answer(self, path: str, request: Request) -> Answer:
         started = time.perf_counter()
         try:
-            request = await read_request(scope, receive, self._buffer.settings.server.body_bytes_max)
-            answer: Answer = await handler(request)
+            answer = await self._hot.handlers[path](request)
         except ExperienceBufferError as error:
             answer = problem(error)
         except Exception:
-            self.metrics.observe(scope["path"], 500, time.perf_counter() - started)
-            raise
-        self.metrics.observe(scope["path"], int(answer.status), time.perf_counter() - started)
-        await send_answer(send, answer)
+            log.exception("a request to %s could not be answered", path)
+            answer = failure()
+        self.metrics.observe(path, int(answer.status), time.perf_counter() - started)
+        return answer
 
 
 OPERATIONS_PATHS = frozenset({"/livez", "/readyz", "/startupz", "/metrics"})

@@ -34,6 +34,11 @@ class Tokens:
         self._refresh()
 
     @property
+    def needed(self) -> bool:
+        """Tell whether requests need one."""
+        return self._folder is not None
+
+    @property
     def any_configured(self) -> bool:
         """Tell whether there is at least one token."""
         return any(self._digests)

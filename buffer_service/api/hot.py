@@ -22,6 +22,7 @@ from buffer_service.api.schemas import (
 from buffer_service.api.searching import Searches
 from buffer_service.api.writes import Writes
 from buffer_service.core.buffer import ExperienceBuffer
+from buffer_service.core.pending import Pending
 from buffer_service.core.plan import Appended, PriorityUpdate, UpdateStatus
 from buffer_service.core.write import Write
 from buffer_service.errors import OverloadedError
@@ -35,7 +36,7 @@ _INLINE_BYTES_MAX = 64 * 1024
 
 
 class HotPaths:
-    """Handlers by method and path. Work that takes long runs on a few threads; FAISS and numpy release the GIL.
+    """Handlers by path. Work that takes long runs on a few threads; FAISS and numpy release the GIL.
 
     No thread waits for the disk to take a write: searches would wait behind it.
     """
@@ -47,13 +48,14 @@ class HotPaths:
         self._pending = 0
         self._writes = Writes(buffer.writer)
         self.searches = Searches(buffer, self.on_thread)
-        self.handlers: dict[tuple[str, str], Handler] = {
-            ("POST", "/v1/experiences"): self.append,
-            ("POST", "/v1/search"): self.searches.answer,
-            ("POST", "/v1/sample"): self.sample,
-            ("POST", "/v1/priorities"): self.priorities,
-            ("POST", "/v1/outcomes"): self.outcomes,
+        self.handlers: dict[str, Handler] = {
+            "/v1/experiences": self.append,
+            "/v1/search": self.searches.answer,
+            "/v1/sample": self.sample,
+            "/v1/priorities": self.priorities,
+            "/v1/outcomes": self.outcomes,
         }
+        """By path, for POST. They are run by ``Driven``."""
 
     @cached_property
     def _loop(self) -> asyncio.AbstractEventLoop:
@@ -82,7 +84,7 @@ class HotPaths:
 
     async def append(self, request: Request) -> Answer:
         """POST /v1/experiences."""
-        future: asyncio.Future[Appended] = self._loop.create_future()
+        future: Pending[Appended] = Pending(self._loop)
 
         def write() -> Write[Appended]:
             return self._buffer.append_to(future, decode(request, AppendBody).experiences)
@@ -99,7 +101,7 @@ class HotPaths:
         """POST /v1/priorities."""
         body = decode(request, PrioritiesBody)
         updates = [PriorityUpdate(item.id, item.priority, item.sequence) for item in body.updates]
-        future: asyncio.Future[list[UpdateStatus]] = self._loop.create_future()
+        future: Pending[list[UpdateStatus]] = Pending(self._loop)
         self._writes.put(self._buffer.update_priorities_to(future, updates))
         statuses = await future
         return encode(request, _updates([update.id for update in updates], statuses))
@@ -108,7 +110,7 @@ class HotPaths:
         """POST /v1/outcomes."""
         body = decode(request, OutcomesBody)
         outcomes = [(item.id, item.success) for item in body.outcomes]
-        future: asyncio.Future[list[UpdateStatus]] = self._loop.create_future()
+        future: Pending[list[UpdateStatus]] = Pending(self._loop)
         self._writes.put(self._buffer.report_outcomes_to(future, outcomes, body.request_id))
         statuses = await future
         return encode(request, _updates([experience for experience, _ in outcomes], statuses))

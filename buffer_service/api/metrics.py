@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
@@ -34,30 +42,55 @@ class Metrics:
     def __init__(self, buffer: ExperienceBuffer, dispatcher: Dispatcher) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_StatusCollector(buffer, dispatcher))
-        self._requests = Counter(
-            "xbuf_requests", "Requests by path and HTTP status", ["path", "status"], registry=self._registry
-        )
-        self._latency = Histogram(
-            "xbuf_request_seconds",
-            "Time from the body's arrival to the answer",
-            ["path"],
-            buckets=_LATENCY_BUCKETS_S,
-            registry=self._registry,
-        )
-
-        self._counted: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
-
-    def observe(self, path: str, status: int, seconds: float) -> None:
-        """Count one request."""
-        counted = self._counted.get((path, status))
-        if counted is None:
-            counted = self._counted[path, status] = (self._requests.labels(path, status), self._latency.labels(path))
-        counted[0].inc()
-        counted[1].observe(seconds)
+        self._requests = _Requests()
+        self._registry.register(self._requests)
+        self.observe = self._requests.observe
 
     def render(self) -> bytes:
         """Return the text exposition."""
         return generate_latest(self._registry)
+
+
+class _Requests(Collector):
+    """Counts and latencies of requests. On the event loop alone, so that counting one takes no lock."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, int], int] = {}
+        self._latencies: dict[str, _Latency] = {}
+
+    def observe(self, path: str, status: int, seconds: float) -> None:
+        """Count one request."""
+        key = (path, status)
+        self._counts[key] = self._counts.get(key, 0) + 1
+        latency = self._latencies.get(path)
+        if latency is None:
+            latency = self._latencies[path] = _Latency()
+        latency.sum_s += seconds
+        latency.counts[bisect_left(_LATENCY_BUCKETS_S, seconds)] += 1
+
+    def collect(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily("xbuf_requests", "Requests by path and HTTP status", labels=["path", "status"])
+        for (path, status), count in self._counts.items():
+            requests.add_metric([path, str(status)], count)
+        yield requests
+        text = "Time from the body's arrival to the answer"
+        latencies = HistogramMetricFamily("xbuf_request_seconds", text, labels=["path"])
+        for path, latency in self._latencies.items():
+            latencies.add_metric([path], latency.buckets(), latency.sum_s)
+        yield latencies
+
+
+class _Latency:
+    """A histogram: ``counts`` by bucket, the last for what is beyond all bounds."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(_LATENCY_BUCKETS_S) + 1)
+        self.sum_s = 0.0
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Return the counts up to each bound."""
+        bounds = [*map(str, _LATENCY_BUCKETS_S), "+Inf"]
+        return list(zip(bounds, accumulate(self.counts), strict=True))
 
 
 class _StatusCollector(Collector):

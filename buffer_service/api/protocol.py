@@ -1,6 +1,7 @@
-"""uvicorn's HTTP protocol, with head and body of an answer in one write.
+"""uvicorn's HTTP protocol, with head and body of an answer in one write, and one timer for a connection.
 
-uvicorn writes them apart: two system calls and two wake-ups of the client for an answer of a hundred bytes.
+uvicorn writes them apart: two system calls and two wake-ups of the client for an answer of a hundred bytes. And with
+each request it makes and cancels a timer that closes unused connections; one that looks again when it is due will do.
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 _FINAL_HEAD = b"HTTP/1.1 "
 _INTERIM_HEAD = b"HTTP/1.1 1"
-_JOINED_BYTES_MAX = 64 * 1024
+JOINED_BYTES_MAX = 64 * 1024
 """Joining more would cost more than a second write."""
+_LOOK_AGAIN_S = 1.0
+"""After this a connection that is due is looked at again, where it waits for an answer."""
 
 
 class OneWriteProtocol(HttpToolsProtocol):
@@ -22,12 +25,48 @@ class OneWriteProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn declares it
         """Begin, on a transport that joins."""
         self._joining = _Joining(transport)
+        self._used_at = self.loop.time()
         super().connection_made(self._joining)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End, and the timer with it."""
+        super().connection_lost(exc)
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+
     def on_response_complete(self) -> None:
-        """Let out a head without a body."""
+        """Let out a head without a body, and let the connection go on: with the next request, or waiting for one."""
         self._joining.flush()
-        super().on_response_complete()
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self._used_at = self.loop.time()
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self.timeout_keep_alive_task is None:
+            self._look_again(self.timeout_keep_alive)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection where it has not been used for so long, or look again when that may be."""
+        left_s = self._used_at + self.timeout_keep_alive - self.loop.time()
+        if left_s > 0 or self.busy:
+            self._look_again(max(left_s, _LOOK_AGAIN_S))
+        else:
+            super().timeout_keep_alive_handler()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+    def _look_again(self, delay_s: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(delay_s, self.timeout_keep_alive_handler)
+
+    def _unset_keepalive_if_required(self) -> None:
+        """Leave the timer, which looks at what has happened since."""
+        self._used_at = self.loop.time()
 
 
 class _Joining(asyncio.Transport):
@@ -47,7 +86,7 @@ class _Joining(asyncio.Transport):
         """Write, or hold the head of an answer."""
         if self._head:
             head, self._head = self._head, b""
-            if len(data) <= _JOINED_BYTES_MAX:
+            if len(data) <= JOINED_BYTES_MAX:
                 self._transport.write(head + data)
                 return
             self._transport.write(head)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from buffer_service.api.contents import NOTHING, Contents, contents_of, require_room
-from buffer_service.api.messages import OCTETS, Answer, Request, decode, encode
+from buffer_service.api.messages import OCTETS, Answer, Request, decode, encode, parameters
 from buffer_service.api.schemas import Hit, Parts, SearchAnswer, SearchBody
 from buffer_service.core.buffer import ExperienceBuffer
 from buffer_service.core.dispatcher import BATCH_ROWS_MAX, Dispatcher, Search
 from buffer_service.core.embedding import Vectors, fuse, raw_rows, to_vector
+from buffer_service.core.pending import Pending
 from buffer_service.core.ranking import Rank, Ranked
 from buffer_service.core.searching import SEQUENCE_TIMEOUT_S
-from buffer_service.errors import InvalidRequestError, OverloadedError
+from buffer_service.errors import InvalidRequestError
 from buffer_service.index.main import TUNED, Effort
 from buffer_service.index.view import Found
 
@@ -26,12 +28,11 @@ T = TypeVar("T")
 
 _INLINE_BYTES_MAX = 64 * 1024
 """Longer bodies are parsed on a thread, so that they do not hold up the event loop."""
-_WATCHED_FROM = 32
-"""Searches waiting from which each new one is dropped as soon as its caller has gone; below, it is as good as begun."""
 _SEQUENCE_POLL_S = 0.002
 _HITS_INLINE_MAX = 2048
 """More hits are put into words on a thread."""
 _K = 10
+_ID, _SCORE = np.dtype("<i8"), np.dtype("<f4")
 
 
 class OnThread(Protocol):
@@ -42,9 +43,9 @@ class OnThread(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Question:
-    """What a request asks for."""
+    """What a request asks for. Not frozen, for that takes thrice as long to make."""
 
     queries: Vectors
     k: int
@@ -73,17 +74,17 @@ class Searches:
     async def answer(self, request: Request) -> Answer:
         """Answer one request."""
         if request.content_type == OCTETS:
-            return _raw(await self._find(self._raw_question(request), request))
+            return _raw(await self._find(self._raw_question(request)))
         if len(request.body) <= _INLINE_BYTES_MAX:
             question = self._question(request)
         else:
             question = await self._on_thread(lambda: self._question(request))
-        found = await self._find(question, request)
+        found = await self._find(question)
         if question.include or found.ids.size > _HITS_INLINE_MAX:
             return await self._on_thread(lambda: encode(request, self._hits(found, question.include)))
         return encode(request, self._hits(found, ()))
 
-    async def _find(self, question: Question, request: Request) -> Found:
+    async def _find(self, question: Question) -> Found:
         if self._buffer.serving.view.sequence < question.min_sequence:
             await self._reach(question.min_sequence)
         if question.wanted or question.rank or not 1 <= len(question.queries) <= BATCH_ROWS_MAX:
@@ -96,11 +97,9 @@ class Searches:
                     effort=question.effort,
                 )
             )
-        future: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
-        self.dispatcher.put(Search(question.queries, question.k, question.effort, future))
-        if self.dispatcher.waiting < _WATCHED_FROM:
-            return await future
-        return await _unless_gone(future, request)
+        found: Pending[Found] = Pending(asyncio.get_running_loop(), droppable=True)
+        self.dispatcher.put(Search(question.queries, question.k, question.effort, found))
+        return await found
 
     async def _reach(self, sequence: int) -> None:
         deadline = time.monotonic() + SEQUENCE_TIMEOUT_S
@@ -110,12 +109,7 @@ class Searches:
 
     def _raw_question(self, request: Request) -> Question:
         queries = raw_rows(request.body, self._buffer.settings.embedding.dimension)
-        given = request.query
-        if not given:
-            return Question(queries, _K, TUNED, 0)
-        k, min_sequence = _number(request, "k"), _number(request, "min_sequence")
-        effort = Effort(_number(request, "probes"), _number(request, "ef"))
-        return Question(queries, _K if k is None else k, effort, min_sequence or 0)
+        return Question(queries, *_asked(request.query)) if request.query else Question(queries, _K, TUNED, 0)
 
     def _question(self, request: Request) -> Question:
         body = decode(request, SearchBody)
@@ -161,9 +155,17 @@ def _add_parts(results: list[list[Hit]], ranked: Ranked) -> None:
             hit.parts = Parts(similarity, success, freshness)
 
 
-def _number(request: Request, name: str) -> int | None:
-    """Return a whole number from the query string, None where it is not given; raises InvalidRequestError."""
-    text = request.query.get(name)
+@lru_cache(1024)
+def _asked(query: bytes) -> tuple[int, Effort, int]:
+    """Return k, effort and min_sequence from a query string; raises InvalidRequestError."""
+    given = parameters(query)
+    k, min_sequence = _number(given, "k"), _number(given, "min_sequence")
+    effort = Effort(_number(given, "probes"), _number(given, "ef"))
+    return _K if k is None else k, effort, min_sequence or 0
+
+
+def _number(given: Mapping[str, str], name: str) -> int | None:
+    text = given.get(name)
     try:
         return None if text is None else int(text)
     except ValueError:
@@ -172,17 +174,5 @@ def _number(request: Request, name: str) -> int | None:
 
 def _raw(found: Found) -> Answer:
     headers = ((b"x-sequence", b"%d" % found.sequence), (b"x-generation", b"%d" % found.generation))
-    return Answer(found.ids.astype("<i8").tobytes() + found.scores.astype("<f4").tobytes(), OCTETS, headers=headers)
-
-
-async def _unless_gone(future: asyncio.Future[Found], request: Request) -> Found:
-    """Wait for the answer, and give the search up when the caller goes first; raises OverloadedError then."""
-    gone = asyncio.ensure_future(request.receive())
-    try:
-        await asyncio.wait((future, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not future.done():
-            future.cancel()
-            raise OverloadedError("the caller has gone; nothing was done")
-        return future.result()
-    finally:
-        gone.cancel()
+    ids, scores = found.ids.astype(_ID, copy=False), found.scores.astype(_SCORE, copy=False)
+    return Answer(ids.tobytes() + scores.tobytes(), OCTETS, headers=headers)

@@ -18,6 +18,7 @@ import uvloop
 
 from buffer_service.api.app import Api, Operations
 from buffer_service.api.auth import Tokens
+from buffer_service.api.direct import DirectProtocol
 from buffer_service.api.protocol import OneWriteProtocol
 from buffer_service.core.buffer import ExperienceBuffer
 from buffer_service.observability.logs import say
@@ -92,7 +93,7 @@ def _server(application: Api | Operations) -> uvicorn.Server:
     config = uvicorn.Config(
         application,
         loop="none",
-        http=OneWriteProtocol,
+        http=DirectProtocol if isinstance(application, Api) else OneWriteProtocol,
         proxy_headers=False,
         lifespan="off",
         access_log=False,

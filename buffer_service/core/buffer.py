@@ -6,7 +6,6 @@ never wait for writes. Vectors are numpy arrays, lists or little-endian float32 
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,6 +27,7 @@ from buffer_service.core.drawing import Mode, WeightNorm
 from buffer_service.core.draws import Draws
 from buffer_service.core.experience import Experience, StoredExperience, prepare_experience
 from buffer_service.core.follower import Follower, Loader
+from buffer_service.core.pending import Waiting
 from buffer_service.core.plan import Appended, PriorityUpdate, UpdateStatus
 from buffer_service.core.ranking import Rank, Ranker
 from buffer_service.core.rebuilder import Exports, Rebuilder
@@ -145,7 +145,7 @@ class ExperienceBuffer:
         return future
 
     def append_to(
-        self, future: Future[Appended] | asyncio.Future[Appended], experiences: Sequence[Experience]
+        self, future: Future[Appended] | Waiting[Appended], experiences: Sequence[Experience]
     ) -> Write[Appended]:
         """Return an append that is to be put to the writer, and answers this future.
 
@@ -171,7 +171,7 @@ class ExperienceBuffer:
         return future.result()
 
     def update_priorities_to(
-        self, future: Future[list[UpdateStatus]] | asyncio.Future[list[UpdateStatus]], updates: Sequence[PriorityUpdate]
+        self, future: Future[list[UpdateStatus]] | Waiting[list[UpdateStatus]], updates: Sequence[PriorityUpdate]
     ) -> Write[list[UpdateStatus]]:
         """Like append_to."""
         self._check_rows(len(updates), "updates")
@@ -187,7 +187,7 @@ class ExperienceBuffer:
 
     def report_outcomes_to(
         self,
-        future: Future[list[UpdateStatus]] | asyncio.Future[list[UpdateStatus]],
+        future: Future[list[UpdateStatus]] | Waiting[list[UpdateStatus]],
         outcomes: Sequence[tuple[int, bool]],
         request_id: str | None,
     ) -> Write[list[UpdateStatus]]:

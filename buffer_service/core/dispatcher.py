@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from buffer_service.core.pending import Waiting
 from buffer_service.errors import OverloadedError
 from buffer_service.index.main import Effort
 from buffer_service.index.metric import Vectors
@@ -29,14 +30,14 @@ BATCH_ROWS_MAX = 64
 Answer = Found | BaseException
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Search:
     """(n, dimension) float32 queries, n <= BATCH_ROWS_MAX, and the future that gets the answer, on its own loop."""
 
     queries: Vectors
     k: int
     effort: Effort
-    future: asyncio.Future[Found]
+    future: Waiting[Found]
 
 
 class Dispatcher:
@@ -79,12 +80,13 @@ class Dispatcher:
     def _run(self) -> None:
         while True:
             batch, closing = self._take()
-            wanted = [search for search in batch if not search.future.cancelled()]
-            self.dropped += len(batch) - len(wanted)
+            dropped = [search for search in batch if search.future.cancelled()]
+            self.dropped += len(dropped)
+            wanted = [search for search in batch if search not in dropped] if dropped else batch
             groups: dict[tuple[int, Effort], list[Search]] = {}
             for search in wanted:
                 groups.setdefault((search.k, search.effort), []).append(search)
-            answers: list[tuple[Search, Answer]] = []
+            answers: list[tuple[Search, Answer]] = [(search, _gone()) for search in dropped]
             for group in groups.values():
                 self.batches += 1
                 self.rows += sum(len(search.queries) for search in group)
@@ -122,6 +124,10 @@ class Dispatcher:
             Found(found.ids[start:end], found.scores[start:end], found.sequence, found.generation)
             for start, end in zip(starts, ends, strict=True)
         ]
+
+
+def _gone() -> OverloadedError:
+    return OverloadedError("the caller has gone; nothing was done")
 
 
 def _deliver(answers: list[tuple[Search, Answer]]) -> None:

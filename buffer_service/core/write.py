@@ -14,6 +14,7 @@ from concurrent.futures import Future, InvalidStateError
 from typing import Any, Generic, TypeVar
 
 from buffer_service.core.appending import AppendRequest
+from buffer_service.core.pending import Waiting
 from buffer_service.core.plan import Plan
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ class Write(Generic[T]):
     def __init__(
         self,
         plan: Callable[[Plan], T],
-        future: Future[T] | asyncio.Future[T],
+        future: Future[T] | Waiting[T],
         appends: AppendRequest | None = None,
     ) -> None:
         self.plan = plan
@@ -75,10 +76,10 @@ def deliver(writes: Sequence[Write[Any]]) -> None:
     """Answer all of a group."""
     by_loop: dict[asyncio.AbstractEventLoop, list[Write[Any]]] = {}
     for write in writes:
-        if isinstance(write.future, asyncio.Future):
-            by_loop.setdefault(write.future.get_loop(), []).append(write)
-        else:
+        if isinstance(write.future, Future):
             write.answer()
+        else:
+            by_loop.setdefault(write.future.get_loop(), []).append(write)
     for loop, group in by_loop.items():
         try:
             loop.call_soon_threadsafe(_answer_all, group)

@@ -1,0 +1,171 @@
+"""The hot paths without ASGI: a request goes from the parser to its handler, and the answer to the socket in one write.
+
+All else, and what is unusual (a request sent before the last was answered, ``Expect``, HTTP/1.0, an upgrade), goes
+uvicorn's way and gets the same answers. What is spared is a task, three turns of the loop, ASGI's messages and a timer
+for each request; together they took more of the loop's time than reading, checking and answering do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Protocol
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from buffer_service.api.driving import Driven
+from buffer_service.api.messages import Answer, Headers, Request, problem, request_of, too_large
+from buffer_service.api.protocol import JOINED_BYTES_MAX, OneWriteProtocol
+
+_CLOSE = b"connection: close\r\n"
+
+
+class Direct(Protocol):
+    """What answers without ASGI."""
+
+    body_bytes_max: int
+
+    def takes(self, method: str, path: str) -> bool:
+        """Tell whether it answers such requests."""
+        ...
+
+    def refusal(self, path: str, headers: Headers) -> Answer | None:
+        """Return the answer to a request that is refused whatever its body is, None where it is not."""
+        ...
+
+    def begin(self, path: str, request: Request, done: Callable[[Answer], object]) -> Driven[Answer]:
+        """Answer: ``done`` is called once, on the loop, perhaps before this returns."""
+        ...
+
+
+class Exchange:
+    """A request and its answer, in the place of uvicorn's cycle: with what its protocol asks of that."""
+
+    __slots__ = (
+        "body", "disconnected", "driven", "headers", "keep_alive", "path", "query", "response_complete", "size",
+    )  # fmt: skip
+
+    def __init__(self, path: str, query: bytes, headers: Headers, *, keep_alive: bool) -> None:
+        self.path = path
+        self.query = query
+        self.headers = headers
+        self.body: list[bytes] = []
+        self.size = 0
+        self.keep_alive = keep_alive
+        self.driven: Driven[Answer] | None = None
+        self.disconnected = False
+        self.response_complete = False
+
+    @property
+    def message_event(self) -> Exchange:
+        """Return what is ``set`` when the connection is lost."""
+        return self
+
+    def set(self) -> None:
+        """Let what works on an answer know that nobody waits for it."""
+        if self.driven is not None and self.disconnected:
+            self.driven.caller_gone()
+
+
+class DirectProtocol(OneWriteProtocol):
+    """A connection to an application that is Direct as well."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn declares it
+        """Begin."""
+        super().connection_made(transport)
+        self._direct: Direct = self.config.app  # type: ignore[assignment] # the server gives it such a one
+        self._out = transport
+        self._exchange: Exchange | None = None
+
+    def on_message_begin(self) -> None:
+        """Begin a request; what uvicorn makes ready for ASGI waits until it is known to be needed."""
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
+
+    def on_headers_complete(self) -> None:
+        """Decide which way the request goes."""
+        self._exchange = None
+        url, _, query = self.url.partition(b"?")
+        path = url.decode("latin-1")
+        if not self._direct.takes("POST", path) or self._unusual():
+            self._begin_message()
+            super().on_headers_complete()
+            return
+        headers = dict(self.headers)
+        exchange = Exchange(path, query, headers, keep_alive=self.parser.should_keep_alive())
+        self.cycle = exchange  # type: ignore[assignment] # see Exchange
+        self._exchange = exchange
+        refusal = self._direct.refusal(path, headers)
+        if refusal is not None:
+            self._answer(exchange, refusal)
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a part of the body."""
+        exchange = self._exchange
+        if exchange is None:
+            super().on_body(body)
+        elif not exchange.response_complete:
+            exchange.size += len(body)
+            exchange.body.append(body)
+            if exchange.size > self._direct.body_bytes_max:
+                self._answer(exchange, problem(too_large(self._direct.body_bytes_max)))
+
+    def on_message_complete(self) -> None:
+        """Answer."""
+        exchange = self._exchange
+        if exchange is None:
+            super().on_message_complete()
+        elif not exchange.response_complete:
+            body = exchange.body[0] if len(exchange.body) == 1 else b"".join(exchange.body)
+            request = request_of(exchange.headers, exchange.query, body)
+            exchange.driven = self._direct.begin(exchange.path, request, lambda answer: self._answer(exchange, answer))
+
+    def _begin_message(self) -> None:
+        url, headers, expect = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expect
+        self.headers += headers
+
+    def _unusual(self) -> bool:
+        return (
+            self.busy
+            or self.expect_100_continue
+            or self.parser.get_method() != b"POST"
+            or self.parser.get_http_version() != "1.1"
+            or self.parser.should_upgrade()
+        )
+
+    def _answer(self, exchange: Exchange, answer: Answer) -> None:
+        """Send the answer, and let the connection go on; nothing where the caller has gone."""
+        if exchange.disconnected or self._out.is_closing():
+            return
+        exchange.response_complete = True
+        head = _head(answer, self.server_state.default_headers, keep_alive=exchange.keep_alive)
+        if len(answer.body) <= JOINED_BYTES_MAX:
+            self._out.write(head + answer.body)
+        else:
+            self._out.write(head)
+            self._out.write(answer.body)
+        if not exchange.keep_alive:
+            self._out.close()
+        self.on_response_complete()
+
+
+@lru_cache(2)
+def _lines(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """Return header lines; those that every answer has change once a second."""
+    return b"".join([b"%s: %s\r\n" % pair for pair in headers])
+
+
+def _head(answer: Answer, always: Iterable[tuple[bytes, bytes]], *, keep_alive: bool) -> bytes:
+    more = [b"%s: %s\r\n" % pair for pair in answer.headers]
+    return b"%s%scontent-type: %s\r\ncontent-length: %d\r\n%s%s\r\n" % (
+        STATUS_LINE[answer.status],
+        _lines(tuple(always)),
+        answer.content_type.encode(),
+        len(answer.body),
+        b"".join(more),
+        b"" if keep_alive else _CLOSE,
+    )
