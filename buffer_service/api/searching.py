@@ -65,6 +65,7 @@ class Searches:
         self.dispatcher = Dispatcher(
             lambda queries, k, effort: buffer.search(queries, k, effort=effort),
             buffer.settings.server.pending_searches_max,
+            inline=lambda: buffer.engine.backend.active == "cpu",  # a call to a GPU is waited for
         )
 
     def close(self) -> None:

@@ -1,7 +1,9 @@
-"""Searches of many callers as few calls: one thread that, whenever it is free, takes all that waits as one batch.
+"""Searches of many callers as few calls: those of one turn of the event loop, or all that waits for a thread.
 
-It never waits for a batch to fill: alone, a search goes at once; under load, batches grow by themselves. What its
-caller has given up is dropped. The answers of a batch reach an event loop with one wake-up.
+Short work is done on the loop itself, at the end of the turn in which it came: to hand it to a thread and its answers
+back takes longer, for both threads need the interpreter lock. What would hold the loop up goes to one thread that,
+whenever it is free, takes all that waits as one batch. Nothing ever waits for a batch to fill: alone, a search goes at
+once; under load, batches grow by themselves. What its caller has given up is dropped.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import contextlib
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,6 +30,17 @@ log = logging.getLogger(__name__)
 BATCH_ROWS_MAX = 64
 """Rows of one batch; what waits longer waits for the next, so that a batch stays a matter of a few milliseconds."""
 
+INLINE_MAX_S = 0.006
+"""Longest time that a turn's searches may hold up the loop, as far as can be told from those before them."""
+INLINE_ROW_MAX_S = 0.00025
+"""A query of a batch that takes longer than this is worth the way to the thread and back,"""
+INLINE_SHORT_S = 0.0006
+"""and a batch where all of it takes longer than this."""
+_LEARNING = 0.25
+"""Weight of the last batch in what a query takes."""
+_FORGETTING = 0.999
+"""What a query takes counts so much less with each turn that went to the thread, so that the loop is tried again."""
+
 Answer = Found | BaseException
 
 
@@ -40,36 +54,70 @@ class Search:
     future: Waiting[Found]
 
 
-class Dispatcher:
-    """Batches searches. ``search`` runs on the dispatcher's thread; where it raises for a batch, each goes alone."""
+@dataclass(slots=True)
+class _Counts:
+    """What one thread has done; each has its own, so that none is lost."""
 
-    def __init__(self, search: Callable[[Vectors, int, Effort], Found], waiting_max: int) -> None:
+    batches: int = 0
+    rows: int = 0
+    dropped: int = 0
+
+
+class Dispatcher:
+    """Batches searches. ``search`` runs on the loop or on a thread; where it raises for a batch, each goes alone.
+
+    ``inline`` tells whether the loop may search at all. Searches are put on one event loop.
+    """
+
+    def __init__(
+        self,
+        search: Callable[[Vectors, int, Effort], Found],
+        waiting_max: int,
+        *,
+        inline: Callable[[], bool],
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._search = search
         self._waiting_max = waiting_max
+        self._inline = inline
+        self._clock = clock
+        self._turn: list[Search] = []
+        self._row_s = [0.0] * BATCH_ROWS_MAX.bit_length()
+        """What a query takes, by the number of queries in a batch: of 1, from 2, from 4 and so on."""
         self._queue: queue.SimpleQueue[Search | None] = queue.SimpleQueue()
         self._left_over: Search | None = None
         self._closed = False
-        self.batches = 0
-        """Batches since the start."""
-        self.rows = 0
-        """Queries in them."""
-        self.dropped = 0
-        """Searches given up by their callers before their turn came."""
+        self._on_loop, self._on_thread = _Counts(), _Counts()
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
         self._thread.start()
 
     @property
-    def waiting(self) -> int:
-        """Searches that wait for the next batch."""
-        return self._queue.qsize()
+    def batches(self) -> int:
+        """Batches since the start."""
+        return self._on_loop.batches + self._on_thread.batches
+
+    @property
+    def rows(self) -> int:
+        """Queries in them."""
+        return self._on_loop.rows + self._on_thread.rows
+
+    @property
+    def dropped(self) -> int:
+        """Searches given up by their callers before their turn came."""
+        return self._on_loop.dropped + self._on_thread.dropped
 
     def put(self, search: Search) -> None:
-        """Queue a search; raises OverloadedError when too many are waiting, or it is closed."""
+        """Take a search; raises OverloadedError when too many are waiting, or it is closed."""
         if self._closed:
             raise OverloadedError("the buffer is shutting down; nothing was done")
-        if self._queue.qsize() >= self._waiting_max:
+        if self._queue.qsize() + len(self._turn) >= self._waiting_max:
             raise OverloadedError(f"{self._waiting_max} searches are waiting; nothing was done")
-        self._queue.put(search)
+        if not self._inline():
+            self._queue.put(search)
+            return
+        if not self._turn:
+            search.future.get_loop().call_soon(self._end_turn)
+        self._turn.append(search)
 
     def close(self) -> None:
         """Answer what was queued before, and stop."""
@@ -77,23 +125,55 @@ class Dispatcher:
         self._queue.put(None)
         self._thread.join()
 
+    def _end_turn(self) -> None:
+        """Search on the loop what came in this turn, or give it to the thread where that would take long."""
+        batch, self._turn = self._turn, []
+        rows = sum(len(search.queries) for search in batch)
+        if not self._closed and not self._short(rows):
+            for search in batch:
+                self._queue.put(search)
+            return
+        began = self._clock()
+        answers = self._answered(batch, self._on_loop)
+        self._learn(rows, (self._clock() - began) / rows)
+        _answer_all(answers)
+
+    def _short(self, rows: int) -> bool:
+        """Tell whether the loop may search for so many; where not, what is known of that counts less from here on."""
+        if rows > BATCH_ROWS_MAX:
+            return False
+        size = rows.bit_length() - 1
+        row_s = self._row_s[size]
+        short = rows * row_s <= INLINE_SHORT_S or row_s <= min(INLINE_ROW_MAX_S, INLINE_MAX_S / rows)
+        if not short:
+            self._row_s[size] *= _FORGETTING
+        return short
+
+    def _learn(self, rows: int, row_s: float) -> None:
+        size = min(rows, BATCH_ROWS_MAX).bit_length() - 1
+        before = self._row_s[size]
+        self._row_s[size] = before + (_LEARNING if before else 1.0) * (row_s - before)
+
     def _run(self) -> None:
-        while True:
+        closing = False
+        while not closing:
             batch, closing = self._take()
-            dropped = [search for search in batch if search.future.cancelled()]
-            self.dropped += len(dropped)
-            wanted = [search for search in batch if search not in dropped] if dropped else batch
-            groups: dict[tuple[int, Effort], list[Search]] = {}
-            for search in wanted:
+            _deliver(self._answered(batch, self._on_thread))
+
+    def _answered(self, batch: list[Search], counts: _Counts) -> list[tuple[Search, Answer]]:
+        """Return an answer for each search, those of one kind from one call."""
+        dropped = [search for search in batch if search.future.cancelled()]
+        counts.dropped += len(dropped)
+        answers: list[tuple[Search, Answer]] = [(search, _gone()) for search in dropped]
+        groups: dict[tuple[int, Effort], list[Search]] = {}
+        for search in batch:
+            if search not in dropped:
                 groups.setdefault((search.k, search.effort), []).append(search)
-            answers: list[tuple[Search, Answer]] = [(search, _gone()) for search in dropped]
-            for group in groups.values():
-                self.batches += 1
-                self.rows += sum(len(search.queries) for search in group)
-                answers += zip(group, self._answers(group), strict=True)
-            _deliver(answers)
-            if closing:
-                return
+        for group in groups.values():
+            counts.batches += 1
+            counts.rows += sum(len(search.queries) for search in group)
+            answers += zip(group, self._answers(group), strict=True)
+        return answers
 
     def _take(self) -> tuple[list[Search], bool]:
         """Wait for one search and take what else is there, up to a whole batch; true when there will be no more."""

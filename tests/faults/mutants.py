@@ -249,8 +249,8 @@ MUTANTS = (
     Mutant(
         "a search that was given up is done",
         "buffer_service/core/dispatcher.py",
-        "if not search.future.cancelled()]",
-        "]",
+        "if search.future.cancelled()]",
+        "if False]",
         "tests/unit/core/test_dispatcher.py",
     ),
 )

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
 
-from buffer_service.core.dispatcher import BATCH_ROWS_MAX, Dispatcher, Search
+from buffer_service.core.dispatcher import (
+    BATCH_ROWS_MAX,
+    INLINE_MAX_S,
+    INLINE_ROW_MAX_S,
+    INLINE_SHORT_S,
+    Dispatcher,
+    Search,
+)
 from buffer_service.errors import InvalidRequestError, OverloadedError
 from buffer_service.index.main import TUNED, Effort
 from buffer_service.index.metric import Vectors
@@ -48,7 +56,7 @@ def engine() -> Engine:
 @pytest.fixture
 def dispatcher(engine: Engine) -> Iterator[Dispatcher]:
     """Closed after the test."""
-    made = Dispatcher(engine.search, WAITING_MAX)
+    made = Dispatcher(engine.search, WAITING_MAX, inline=lambda: False)
     yield made
     engine.free.set()
     made.close()
@@ -150,7 +158,7 @@ async def test_a_search_that_was_given_up_is_not_done(dispatcher: Dispatcher, en
 
 async def test_closing_answers_what_waits(engine: Engine) -> None:
     """And takes nothing more."""
-    dispatcher = Dispatcher(engine.search, WAITING_MAX)
+    dispatcher = Dispatcher(engine.search, WAITING_MAX, inline=lambda: False)
     first = await _held(dispatcher, engine)
     waiting = _put(dispatcher, 4)
     closing = asyncio.get_running_loop().run_in_executor(None, dispatcher.close)
@@ -160,3 +168,113 @@ async def test_closing_answers_what_waits(engine: Engine) -> None:
     assert [int(answer.ids[0, 0]) for answer in await asyncio.gather(first, waiting)] == [1000, 4]
     with pytest.raises(OverloadedError, match="shutting down"):
         _put(dispatcher, 1)
+
+
+class Clock:
+    """Time that passes by ``row_s`` for each row that is searched."""
+
+    def __init__(self, row_s: float) -> None:
+        self.now = 0.0
+        self.row_s = row_s
+        self.on: list[tuple[bool, int]] = []
+        """Whether a batch was searched on the loop's thread, and its rows."""
+
+    def search(self, queries: Vectors, k: int, effort: Effort) -> Found:
+        """Take the time."""
+        del effort
+        self.on.append((threading.current_thread() is threading.main_thread(), len(queries)))
+        self.now += self.row_s * len(queries)
+        ids = np.repeat(queries[:, :1].astype(np.int64), k, axis=1)
+        return Found(ids, ids.astype(np.float32), 7, 3)
+
+
+@asynccontextmanager
+async def _inline(clock: Clock, waiting_max: int = WAITING_MAX) -> AsyncIterator[Dispatcher]:
+    made = Dispatcher(clock.search, waiting_max, inline=lambda: True, clock=lambda: clock.now)
+    yield made
+    made.close()
+
+
+async def test_short_searches_of_one_turn_are_one_batch_on_the_loop() -> None:
+    """And each gets its own answer."""
+    clock = Clock(row_s=INLINE_ROW_MAX_S / 2)
+    async with _inline(clock) as dispatcher:
+        for _ in range(2):
+            found = await asyncio.gather(*[_put(dispatcher, number) for number in range(9)])
+            assert [int(answer.ids[0, 0]) for answer in found] == list(range(9))
+
+        assert clock.on == [(True, 9), (True, 9)]
+        assert (dispatcher.batches, dispatcher.rows) == (2, 18)
+
+
+@pytest.mark.parametrize(
+    ("row_s", "many"),
+    [
+        (1.1 * INLINE_SHORT_S, 1),
+        (1.1 * INLINE_ROW_MAX_S, 8),
+        (0.9 * INLINE_ROW_MAX_S, int(1.2 * INLINE_MAX_S / INLINE_ROW_MAX_S)),
+    ],
+    ids=["a long search", "long ones together", "short ones that are many"],
+)
+async def test_what_would_hold_up_the_loop_goes_to_the_thread(row_s: float, many: int) -> None:
+    """Known from the first batch of its size on; what came in one turn is still done at once."""
+    clock = Clock(row_s)
+    async with _inline(clock) as dispatcher:
+        for _ in range(3):
+            await asyncio.gather(*[_put(dispatcher, number) for number in range(many)])
+
+        assert clock.on[0] == (True, many)
+        assert not any(on_loop for on_loop, _ in clock.on[1:])
+        assert sum(rows for _, rows in clock.on[1:]) == 2 * many
+
+
+async def test_what_is_known_of_large_batches_says_nothing_of_small_ones() -> None:
+    """A query alone takes longer than one of many, and a batch longer than one alone."""
+    clock = Clock(row_s=2 * INLINE_SHORT_S)
+    async with _inline(clock) as dispatcher:
+        await _put(dispatcher, 1)
+        clock.row_s = INLINE_ROW_MAX_S / 4
+        await asyncio.gather(*[_put(dispatcher, number) for number in range(20)])
+
+        assert clock.on == [(True, 1), (True, 20)]
+
+
+async def test_more_than_a_batch_goes_to_the_thread() -> None:
+    """However short a row is."""
+    clock = Clock(row_s=0.0)
+    async with _inline(clock) as dispatcher:
+        await asyncio.gather(*[_put(dispatcher, number, rows=BATCH_ROWS_MAX) for number in range(2)])
+
+        assert [on_loop for on_loop, _ in clock.on] == [False, False]
+
+
+async def test_the_loop_is_tried_again_after_searches_have_become_short() -> None:
+    """As when the index changed, or what was read from disk is in memory."""
+    clock = Clock(row_s=1.1 * INLINE_SHORT_S)
+    async with _inline(clock) as dispatcher:
+        for _ in range(120):
+            await _put(dispatcher, 1)
+            clock.row_s = 0.0
+
+        assert [on_loop for on_loop, _ in clock.on[:90]] == [True] + 89 * [False]
+        assert clock.on[-1] == (True, 1)
+
+
+async def test_too_many_in_one_turn_are_refused() -> None:
+    """The bound holds on the loop, too."""
+    async with _inline(Clock(0.0), waiting_max=2) as dispatcher:
+        taken = [_put(dispatcher, 1), _put(dispatcher, 2)]
+        with pytest.raises(OverloadedError):
+            _put(dispatcher, 3)
+
+        assert len(await asyncio.gather(*taken)) == 2
+
+
+async def test_what_came_in_the_turn_of_a_close_is_answered() -> None:
+    """Though the thread has ended."""
+    clock = Clock(row_s=2 * INLINE_SHORT_S)
+    async with _inline(clock) as dispatcher:
+        await _put(dispatcher, 1)
+        last = _put(dispatcher, 2)
+
+    assert int((await last).ids[0, 0]) == 2
