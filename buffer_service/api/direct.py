@@ -118,9 +118,12 @@ class DirectProtocol(OneWriteProtocol):
         if exchange is None:
             super().on_message_complete()
         elif not exchange.response_complete:
-            body = exchange.body[0] if len(exchange.body) == 1 else b"".join(exchange.body)
+            parts, exchange.body = exchange.body, []
+            body = parts[0] if len(parts) == 1 else b"".join(parts)
             request = request_of(exchange.headers, exchange.query, body)
-            exchange.driven = self._direct.begin(exchange.path, request, lambda answer: self._answer(exchange, answer))
+            driven = self._direct.begin(exchange.path, request, lambda answer: self._answer(exchange, answer))
+            if not exchange.response_complete:
+                exchange.driven = driven
 
     def _begin_message(self) -> None:
         url, headers, expect = self.url, self.headers, self.expect_100_continue
@@ -139,6 +142,7 @@ class DirectProtocol(OneWriteProtocol):
 
     def _answer(self, exchange: Exchange, answer: Answer) -> None:
         """Send the answer, and let the connection go on; nothing where the caller has gone."""
+        exchange.driven = None  # which refers to the exchange: a cycle would keep both, and the body, for a while
         if exchange.disconnected or self._out.is_closing():
             return
         exchange.response_complete = True

@@ -7,8 +7,11 @@ coroutine's next step, which under a load of small requests takes longer than th
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Generator
 from typing import Any, Generic, Protocol, TypeVar
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Given_contra = TypeVar("Given_contra", contravariant=True)
@@ -75,7 +78,7 @@ class Pending(Generic[T]):
         self._proceed = proceed
 
     def __await__(self) -> Generator[Any, None, T]:
-        """Wait for the answer, in a coroutine that ``drive`` runs."""
+        """Wait for the answer, in a coroutine that ``Driven`` runs."""
         if not self._done:
             yield self
         if self._error is not None:
@@ -83,5 +86,9 @@ class Pending(Generic[T]):
         return self._value  # type: ignore[return-value] # there is one, for there is no error
 
     def _go_on(self) -> None:
-        if self._proceed is not None:
+        if self._proceed is None:
+            return
+        try:
             self._proceed(self)
+        except Exception:  # whoever answers has others to answer, too
+            log.exception("an answer could not be passed on")

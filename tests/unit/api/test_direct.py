@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from buffer_service.api.direct import DirectProtocol
+from buffer_service.api.direct import DirectProtocol, Exchange
 from buffer_service.api.driving import Driven
 from buffer_service.api.messages import Answer, Headers, Receive, Request, Scope, Send, read_body, send_answer
 from buffer_service.core.pending import Pending
@@ -247,3 +248,33 @@ async def test_a_shutdown_waits_for_the_answer_and_closes_then() -> None:
         assert b"connection: close" in head
         assert body == b"the last"
         assert await asyncio.wait_for(busy[0].read(), 10) == b""
+
+
+async def test_a_request_leaves_nothing_for_the_garbage_collector() -> None:
+    """Else its body would be kept until that runs: bodies may be long, and many."""
+    async with _served() as served, served.connected() as (reader, writer):
+        await _one_of_each(served, reader, writer)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                await _one_of_each(served, reader, writer)
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            left = [thing for thing in gc.garbage if isinstance(thing, Exchange | Driven | Request)]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+
+    assert left == []
+
+
+async def _one_of_each(served: Served, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Send a request that is answered at once and one that is answered later."""
+    writer.write(_request(b"one"))
+    await _answer(reader)
+    writer.write(_request(b"hold"))
+    await served.until_held(1)
+    served.app.held.pop().set_result(b"two")
+    await _answer(reader)

@@ -93,3 +93,19 @@ async def test_only_what_may_be_dropped_is_given_up_with_its_caller(*, droppable
     pending.set_result(1)
     assert got == [1]
     driven.caller_gone()
+
+
+async def test_an_answer_that_cannot_be_passed_on_harms_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever answers goes on with the next; the log says what happened."""
+    pending: Pending[int] = Pending(asyncio.get_running_loop())
+
+    async def answer() -> int:
+        return await pending
+
+    def fail(_: int) -> None:
+        raise OSError("the socket is gone")
+
+    Driven(answer(), fail)
+    pending.set_result(1)
+
+    assert "the socket is gone" in caplog.text
