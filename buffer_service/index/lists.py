@@ -21,6 +21,26 @@ _BLOCK_ROWS = 128
 """Rows appended while a search has to wait; about half a millisecond."""
 
 
+class Turns:
+    """A lock that whoever has just had it does not get again before one that waits for it.
+
+    Python's own goes to who asks first after it is free, and that is who has just let it go: an append of many rows
+    would keep a search waiting through all its blocks.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.next = threading.Lock()
+        """Held by the one that is next."""
+
+    def __enter__(self) -> None:
+        with self.next:
+            self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 class FreshLists:
     """Rows by the order in which they were appended. One thread appends, any number search."""
 
@@ -31,7 +51,7 @@ class FreshLists:
         self.refine = REFINES[storage][0]
         """How many times k rows have to be found by their codes, for the exact vectors to rank."""
         self._index.parallel_mode = BY_LISTS
-        self._lock = threading.Lock()
+        self._lock = Turns()
 
     def append(self, vectors: Vectors) -> None:
         """File rows; their positions continue those of the rows before."""

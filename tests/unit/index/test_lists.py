@@ -14,11 +14,13 @@ from buffer_service.index import lists as lists_module
 from buffer_service.index.delta import Delta
 from buffer_service.index.engine import Engine
 from buffer_service.index.generations import load
+from buffer_service.index.lists import Turns
 from buffer_service.index.main import Effort, MainIndex
 from buffer_service.index.view import View
 from tests.helpers.device import DEVICE
 from tests.helpers.generations import build
 from tests.helpers.vectors import Vectors, unit_vectors
+from tests.helpers.waiting import wait_until
 
 MAIN_ROWS = 3000
 
@@ -167,3 +169,24 @@ def test_lists_do_not_grow_while_they_are_searched(tmp_path: Path, monkeypatch: 
 
     assert during == [(True, 50)]
     assert filed._index.ntotal == 100
+
+
+def test_who_waits_for_the_lists_is_next() -> None:
+    """An append of many blocks lets a search through between two of them."""
+    turns = Turns()
+    order: list[str] = []
+
+    def search() -> None:
+        with turns:
+            order.append("search")
+
+    searching = threading.Thread(target=search)
+    with turns:
+        order.append("first block")
+        searching.start()
+        wait_until(turns.next.locked, "the search waits")
+    with turns:
+        order.append("second block")
+    searching.join()
+
+    assert order == ["first block", "search", "second block"]
