@@ -117,8 +117,7 @@ class MainIndex:
     ) -> Positions:
         """Return (n, m) positions of near rows, -1 where one is dead or missing or, by position, not in ``only``.
 
-        ``lists`` are those of ``self.lists``. The rows are found by
-        their codes; ``scores`` says how near they are.
+        ``lists`` are those of ``self.lists``. The rows are found by their codes; ``scores`` says how near they are.
         """
         rows = len(self.ids)
         seen = rows - self.tombstones if only is None else int(np.count_nonzero(only))
