@@ -37,7 +37,9 @@ INLINE_ROW_MAX_S = 0.00025
 INLINE_SHORT_S = 0.0006
 """and a batch where all of it takes longer than this."""
 _LEARNING = 0.25
-"""Weight of the last batch in what a query takes."""
+"""Weight of the last batch in what a query takes,"""
+_SURPRISE_MAX = 2.0
+"""as which no more than so many times what was known counts: a core that was taken away for 20 ms says nothing."""
 _FORGETTING = 0.999
 """What a query takes counts so much less with each turn that went to the thread, so that the loop is tried again."""
 
@@ -152,7 +154,7 @@ class Dispatcher:
     def _learn(self, rows: int, row_s: float) -> None:
         size = min(rows, BATCH_ROWS_MAX).bit_length() - 1
         before = self._row_s[size]
-        self._row_s[size] = before + (_LEARNING if before else 1.0) * (row_s - before)
+        self._row_s[size] = before + _LEARNING * (min(row_s, _SURPRISE_MAX * before) - before) if before else row_s
 
     def _run(self) -> None:
         closing = False

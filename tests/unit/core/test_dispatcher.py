@@ -228,6 +228,28 @@ async def test_what_would_hold_up_the_loop_goes_to_the_thread(row_s: float, many
         assert sum(rows for _, rows in clock.on[1:]) == 2 * many
 
 
+async def test_one_stall_does_not_send_searches_to_the_thread() -> None:
+    """As when the machine takes the core away for a while."""
+    clock = Clock(row_s=INLINE_SHORT_S / 2)
+    async with _inline(clock) as dispatcher:
+        for row_s in (INLINE_SHORT_S / 2, 100 * INLINE_SHORT_S, INLINE_SHORT_S / 2):
+            clock.row_s = row_s
+            await _put(dispatcher, 1)
+
+        assert clock.on == 3 * [(True, 1)]
+
+
+async def test_searches_that_have_become_long_go_to_the_thread() -> None:
+    """Within a few batches, though they were short for long."""
+    clock = Clock(row_s=INLINE_SHORT_S / 2)
+    async with _inline(clock) as dispatcher:
+        for number in range(20):
+            clock.row_s = INLINE_SHORT_S / 2 if number < 10 else 2 * INLINE_SHORT_S
+            await _put(dispatcher, 1)
+
+        assert [on_loop for on_loop, _ in clock.on] == 14 * [True] + 6 * [False]
+
+
 async def test_what_is_known_of_large_batches_says_nothing_of_small_ones() -> None:
     """A query alone takes longer than one of many, and a batch longer than one alone."""
     clock = Clock(row_s=2 * INLINE_SHORT_S)
