@@ -70,6 +70,7 @@ def _limits(rounds: Rounds, connections: tuple[int, ...]) -> Table:
     none = [""] * (len(connections) - 1)
     table.add_row("disk: fdatasync after 4 KiB", rounds.cell("disk"), *none)
     table.add_row("disk: its 99th percentile, ms", rounds.cell("disk p99", ".2f"), *none)
+    table.add_row("disk: fdatasync after 4 KiB in place of zeroes", rounds.cell("disk ahead"), *none)
     table.add_row(f"disk: {SHARERS} appenders of 4 KiB sharing one", rounds.cell("disk shared"), *none)
     return table
 

@@ -104,6 +104,7 @@ class Run:
 
     def _disk(self, taken: dict[str, float]) -> None:
         taken["disk"], taken["disk p99"] = raw_limits.fdatasync(self._folder, self._options.slice_s / 2)
+        taken["disk ahead"], _ = raw_limits.fdatasync(self._folder, self._options.slice_s / 2, ahead=True)
         taken["disk shared"], _ = raw_limits.fdatasync(self._folder, self._options.slice_s / 2, append_tables.SHARERS)
 
     def _ours(self, taken: dict[str, float], connections: int, bare: Server, ours: dict[str, Server]) -> None:

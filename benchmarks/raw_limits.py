@@ -24,6 +24,7 @@ from buffer_service.index.pointer_store import FolderPointer
 _PAGE = b"\1" * 4096
 _MAP_BYTES = 8 << 30
 _DELTA_ROWS = 4096
+_AHEAD_BYTES = 32 << 20
 
 
 def records() -> list[bytes]:
@@ -31,16 +32,25 @@ def records() -> list[bytes]:
     return [row.tobytes() + msgspec.msgpack.encode(metadata(number)) for number, row in enumerate(vectors(POOL))]
 
 
-def fdatasync(folder: Path, duration_s: float, appenders: int = 1) -> tuple[float, float]:
-    """Append 4 KiB for each appender, then sync once for all; returns appends per second and the p99 of that in ms."""
+def fdatasync(folder: Path, duration_s: float, appenders: int = 1, *, ahead: bool = False) -> tuple[float, float]:
+    """Append 4 KiB for each appender, then sync once for all; returns appends per second and the p99 of that in ms.
+
+    ``ahead``, the file is full of zeroes that were synced, and what is appended replaces them.
+    """
     times: list[float] = []
-    with (folder / "sync-probe").open("ab", buffering=0) as file:
+    with (folder / "sync-probe").open("wb", buffering=0) as file:
+        if ahead:
+            file.write(bytes(_AHEAD_BYTES))
+            os.fsync(file.fileno())
+            file.seek(0)
 
         def step() -> None:
             began = time.perf_counter()
             for _ in range(appenders):
                 file.write(_PAGE)
             os.fdatasync(file.fileno())
+            if ahead and file.tell() >= _AHEAD_BYTES:
+                file.seek(0)
             times.append(time.perf_counter() - began)
 
         rate = _repeat(step, duration_s)

@@ -7,6 +7,7 @@ the store is opened again; reads go on.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -36,6 +37,7 @@ from buffer_service.storage.log import segment_of
 from buffer_service.storage.log_format import encode_record
 from buffer_service.storage.log_recovery import recover
 from buffer_service.storage.maintenance import Limits, Maintenance
+from buffer_service.storage.spare import Spare
 from buffer_service.storage.table import Table
 
 _READ_ATTEMPTS = 100
@@ -70,6 +72,8 @@ class FileStore:
         self._latched: str | None = None
         self._table = found.table
         self._log = found.log
+        self._spare = Spare(system, folder, limits.segment_bytes, found.log.epoch, background)
+        self._log.spare = self._spare
         self._compaction = Compaction(found.log, limits.segment_bytes)
         self._maintenance = Maintenance(system, folder, shape, found.log, background, limits)
         self._maintenance.resume(found)
@@ -174,6 +178,10 @@ class FileStore:
     def close(self) -> None:
         """See Store."""
         self._background.shutdown()
+        self._spare.give_up()
+        if self._latched is None:
+            with contextlib.suppress(OSError):  # the next start does it
+                self._log.trim()
         self._release()
 
     def _commit_or_make_room(self, group: Group) -> None:
@@ -184,10 +192,21 @@ class FileStore:
             copies = self._compaction.next_copies(self._table, group, sum(map(len, records)))
             self._commit(group, records, copies)
         except StorageFullError:
-            if group.appended or not self._ballast.release():
-                raise
-            self._commit(group, records, [])
+            if not self._commit_instead_of_spare(group, records):
+                if group.appended or not self._ballast.release():
+                    raise
+                self._commit(group, records, [])
         self._ballast.restore()
+
+    def _commit_instead_of_spare(self, group: Group, records: list[bytes]) -> bool:
+        """Commit in the space of the next segment, on a disk that is full; False where there is none, or too little."""
+        if not self._spare.give_up():
+            return False
+        try:
+            self._commit(group, records, [])
+        except StorageFullError:
+            return False
+        return True
 
     def _commit(self, group: Group, records: list[bytes], copies: list[Copy]) -> None:
         before = self._log.appended_bytes

@@ -71,6 +71,10 @@ class FileSystem(Protocol):
         """Return the names in the folder, sorted."""
         ...
 
+    def free_bytes(self, folder: Path) -> int:
+        """Return how much of the folder's disk is left for this user; a quota is not seen."""
+        ...
+
     def create(self, path: Path) -> File:
         """Create a file for reading and writing; an old one of this name is emptied."""
         ...
@@ -161,6 +165,11 @@ class RealFileSystem:
     def names(self, folder: Path) -> list[str]:
         """See FileSystem."""
         return sorted(path.name for path in folder.iterdir())
+
+    def free_bytes(self, folder: Path) -> int:
+        """See FileSystem."""
+        disk = os.statvfs(folder)
+        return disk.f_bavail * disk.f_frsize
 
     def create(self, path: Path) -> File:
         """See FileSystem."""

@@ -32,6 +32,7 @@ from buffer_service.storage.log_format import (
     record_size,
 )
 from buffer_service.storage.operations import Operation
+from buffer_service.storage.spare import Spare
 
 Places = npt.NDArray[np.int64]
 
@@ -44,6 +45,8 @@ _PAYLOAD_BYTES_GUESSED = 2048
 _LIKELY_BYTES_MAX = 64 << 10
 """What does not fit into that costs a second read, and no small record costs the reading of large ones."""
 _READ_BYTES = 4 << 20
+_SPARE_FROM = 16
+"""A spare is made once a segment holds one part in so many: a log that is hardly written to needs none."""
 _GAP_BYTES = 8 << 10
 """To read so much that is not wanted takes about as long as one more call."""
 
@@ -82,6 +85,8 @@ class Segment:
     file: File
     size: int
     """End of the last whole frame."""
+    ahead_bytes: int = 0
+    """How far its space was written ahead; 0 where it grows as it is written."""
     record_count: int = 0
     record_bytes: int = 0
     live_count: int = 0
@@ -109,6 +114,8 @@ class Log:
         self.epoch = epoch
         self.segments: dict[int, Segment] = {}
         self.current: Segment
+        self.spare: Spare | None = None
+        """The next segment in the making; only a log that is written to has one."""
         self.crc = 0
         self._coming: Segment | None = None
         """The next segment, when a full disk kept its name from becoming durable."""
@@ -117,8 +124,9 @@ class Log:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all segments."""
-        return sum(segment.size for segment in list(self.segments.values()))
+        """Bytes of all segments, and of the next one where it is there."""
+        held_bytes = 0 if self.spare is None else self.spare.held_bytes
+        return held_bytes + sum(max(segment.size, segment.ahead_bytes) for segment in list(self.segments.values()))
 
     def append(self, sequence: int, operations: list[Operation], records: list[bytes]) -> list[int]:
         """Write one frame and make it durable; returns the places of the records.
@@ -126,7 +134,7 @@ class Log:
         Raises StorageFullError after taking back what was written. Any other error is an OSError, after which
         durability is unknown.
         """
-        if self.current.size >= self._segment_bytes or self.current.header.epoch != self.epoch:
+        if self._is_over(self.current):
             self.start_segment(sequence)
         segment = self.current
         frame, crc, starts = encode_frame(sequence, operations, records, segment.header.salt, self.crc)
@@ -136,6 +144,7 @@ class Log:
             if error.errno not in FULL_ERRNOS:
                 raise
             segment.file.truncate(segment.size)
+            segment.ahead_bytes = 0
             raise StorageFullError(FULL_MESSAGE) from error
         segment.file.sync()
         base = place_of(segment.header.number, segment.size)
@@ -144,6 +153,8 @@ class Log:
         segment.record_bytes += sum(map(len, records))
         self.crc = crc
         self.appended_bytes += len(frame)
+        if self.spare is not None and segment.size >= self._segment_bytes // _SPARE_FROM:
+            self.spare.prepare()
         return [base + start for start in starts]
 
     def start_segment(self, sequence: int) -> None:
@@ -153,8 +164,8 @@ class Log:
         try:
             if self._coming is None:
                 header = SegmentHeader(number, sequence, self.epoch, os.urandom(SALT_BYTES), self.crc, self._shape)
-                write_new(self._system, path, [header.encode()], self.epoch)
-                self._coming = Segment(header, path, self._system.open(path), SEGMENT_HEADER_BYTES)
+                ahead_bytes = self._create(path, header.encode())
+                self._coming = Segment(header, path, self._system.open(path), SEGMENT_HEADER_BYTES, ahead_bytes)
             self._system.sync_folder(self._folder)
         except FileExistsError as error:
             raise SupersededError(
@@ -167,10 +178,32 @@ class Log:
         self.adopt(self._coming)
         self._coming = None
 
+    def _is_over(self, segment: Segment) -> bool:
+        """Tell whether the next segment is due: also when its space is there and this one's was not.
+
+        One that has its name already is the next, for it says where it goes on.
+        """
+        is_full = segment.size >= self._segment_bytes or segment.header.epoch != self.epoch
+        is_ahead = self.spare is not None and self.spare.is_ready and not segment.ahead_bytes
+        return is_full or is_ahead or self._coming is not None
+
+    def _create(self, path: Path, content: bytes) -> int:
+        """Make the file of a segment; returns how far its space was written ahead."""
+        if self.spare is not None and self.spare.become(path, content):
+            return self.spare.size_bytes
+        write_new(self._system, path, [content], self.epoch)
+        return 0
+
     def adopt(self, segment: Segment) -> None:
         """Take in the next segment; the last one taken in is written to."""
         self.segments[segment.header.number] = segment
         self.current = segment
+
+    def trim(self) -> None:
+        """Give back the space that was written ahead and not used. At the end, where no commit has failed."""
+        if self.current.ahead_bytes:
+            self.current.file.truncate(self.current.size)
+            self.current.ahead_bytes = 0
 
     def read(self, place: int) -> tuple[bytes, Record] | None:
         """Return the record at a place, as bytes and parsed; None when its segment is not there any more.

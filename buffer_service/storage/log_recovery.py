@@ -33,6 +33,8 @@ from buffer_service.storage.table import Table
 
 TORN_SUFFIX = ".torn"
 """Ends the names of files that keep what was cut off the end of a segment."""
+_PAGE_BYTES = 4096
+"""To such a multiple what was torn is kept; behind it is space that was written ahead."""
 
 _logger = logging.getLogger(__name__)
 
@@ -220,19 +222,21 @@ class _Recovery:
         found.log.crc = frame.crc
 
     def _cut_off(self, segment: Segment, rest: bytes) -> None:
-        """Cut off what follows the last whole frame, if it can only be a commit that was never finished."""
-        later = _frame_in(rest, segment.header.salt)
+        """Cut off what follows the last whole frame: space, or what can only be a commit that was never finished."""
+        unused = rest == bytes(len(rest))
+        later = None if unused else _frame_in(rest, segment.header.salt)
         if later is not None:
             raise CorruptStoreError(
                 f"{segment.path}, offset {segment.size}: a damaged frame, with a whole frame at offset "
                 f"{segment.size + later} after it; restore a backup"
             )
-        if any(rest):
-            self._found.torn_bytes = len(rest)
+        if not unused:
+            torn = rest[: -(-len(rest.rstrip(b"\0")) // _PAGE_BYTES) * _PAGE_BYTES]
+            self._found.torn_bytes = len(torn)
             _logger.warning(
-                "%s, offset %d: an unfinished commit of %d bytes is cut off", segment.path, segment.size, len(rest)
+                "%s, offset %d: an unfinished commit of %d bytes is cut off", segment.path, segment.size, len(torn)
             )
-            self._set_aside(segment, rest)
+            self._set_aside(segment, torn)
         with _disk(segment.path):
             segment.file.truncate(segment.size)
             segment.file.sync()

@@ -63,6 +63,27 @@ MUTANTS = (
         CRASH_POINTS,
     ),
     Mutant(
+        "zeroes are the end of the log whatever stands behind them",
+        "buffer_service/storage/log_recovery.py",
+        "unused = rest == bytes(len(rest))",
+        "unused = rest[:8] == bytes(8)",
+        "tests/unit/storage/test_spare.py",
+    ),
+    Mutant(
+        "a segment is made ahead without a sync",
+        "buffer_service/storage/spare.py",
+        "            file.write_at(content, 0)\n            file.sync()\n",
+        "            file.write_at(content, 0)\n",
+        CRASH_POINTS,
+    ),
+    Mutant(
+        "the log goes on in a segment though the next one has its name",
+        "buffer_service/storage/log.py",
+        "return is_full or is_ahead or self._coming is not None",
+        "return is_full or is_ahead",
+        "tests/property/test_store_faults.py",
+    ),
+    Mutant(
         "a write is acknowledged before its commit",
         "buffer_service/core/writer.py",
         "        if group.operations:\n            self._store.commit(group)",

@@ -40,6 +40,12 @@ def opened(backend: str, folder: Path) -> Iterator[Store]:
         store.close()
 
 
+def settle(store: Store) -> None:
+    """Wait until nothing is written or removed in the background, which only the next commit begins again."""
+    if isinstance(store, FileStore):
+        store._background.submit(lambda: None).result()
+
+
 def commit_random(store: Store, model: Model, random: Random, count: int = 4) -> Model:
     """Commit and publish random operations that follow the model; returns the model after them."""
     operations = random_operations(random, model, count)

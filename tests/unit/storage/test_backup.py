@@ -13,7 +13,7 @@ from buffer_service.errors import CorruptStoreError, InvalidRequestError, Unusab
 from buffer_service.storage.backup import read_backup, stream
 from buffer_service.storage.base import BackupFile, BackupSource, Store
 from tests.helpers.storage_model import SHAPE, Model, append_operation, group_of, model_of, random_operations
-from tests.helpers.storage_open import BACKENDS, commit_random, fill, opened
+from tests.helpers.storage_open import BACKENDS, commit_random, fill, opened, settle
 
 BLOCK = 512
 
@@ -210,6 +210,7 @@ def test_a_snapshot_that_was_damaged_before_it_was_copied_costs_nothing(tmp_path
     """The one before it and the log are in the backup too."""
     with opened("file", tmp_path / "store") as store:
         model = fill(store, 60)
+        settle(store)
         newest = max((tmp_path / "store").glob("snapshot-*.bin"))
         newest.write_bytes(newest.read_bytes()[:-1] + b"?")
         data = backup_of(store)
@@ -222,6 +223,7 @@ def test_a_store_that_is_damaged_is_not_passed_on(tmp_path: Path, backend: str) 
     """Whether the damage shows while it is copied, or when it is restored, no buffer is made of it."""
     with opened(backend, tmp_path / "store") as store:
         model = fill(store, 60)
+        settle(store)
         payload = next(item.payload for item in model.experiences.values() if len(item.payload) > 16)
         name = "segment-*.log" if backend == "file" else "data.mdb"
         for path in (tmp_path / "store").glob(name):
