@@ -47,7 +47,7 @@ class HotPaths:
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="admin")
         self._pending = 0
         self._writes = Writes(buffer.writer)
-        self.searches = Searches(buffer, self.on_thread)
+        self.searches = Searches(buffer, self.on_thread, before=self._writes.put_all)
         self.handlers: dict[str, Handler] = {
             "/v1/experiences": self.append,
             "/v1/search": self.searches.answer,

@@ -57,15 +57,16 @@ class Question:
 
 
 class Searches:
-    """Answers searches. On the event loop, but for what is said to be on a thread."""
+    """Answers searches. On the event loop, but for what is said to be on a thread. ``before``: see Dispatcher."""
 
-    def __init__(self, buffer: ExperienceBuffer, on_thread: OnThread) -> None:
+    def __init__(self, buffer: ExperienceBuffer, on_thread: OnThread, *, before: Callable[[], None]) -> None:
         self._buffer = buffer
         self._on_thread = on_thread
         self.dispatcher = Dispatcher(
             lambda queries, k, effort: buffer.search(queries, k, effort=effort),
             buffer.settings.server.pending_searches_max,
             inline=lambda: buffer.engine.backend.active == "cpu",  # a call to a GPU is waited for
+            before=before,
         )
 
     def close(self) -> None:

@@ -20,10 +20,11 @@ class Writes:
     def put(self, write: Write[Any]) -> None:
         """Put it to the writer when this turn is over; its future gets OverloadedError where there is no room."""
         if not self._gathered:
-            asyncio.get_running_loop().call_soon(self._put_all)
+            asyncio.get_running_loop().call_soon(self.put_all)
         self._gathered.append(write)
 
-    def _put_all(self) -> None:
+    def put_all(self) -> None:
+        """Put what was gathered to the writer now: the turn is over, or what comes next in it takes long."""
         gathered, self._gathered = self._gathered, []
         for write in gathered:
             try:

@@ -11,13 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from buffer_service.core.embedding import Modality, Vectors, fuse, mixed_rows, to_vector
+from buffer_service.core.embedding import Modality, Vectors, fuse, mixed_rows, to_vector, usual_rows
 from buffer_service.core.experience import Prepared
 from buffer_service.errors import InvalidRequestError
 from buffer_service.settings import EmbeddingSettings
-
-_SQUARE_MIN = 1e-30
-"""Below it the squares of float32 numbers lose their digits."""
 
 
 @dataclass(slots=True, eq=False)
@@ -50,12 +47,9 @@ def _rows(items: Sequence[Prepared], settings: EmbeddingSettings) -> list[bytes]
     visual = _stacked([item.visual for item in items], settings.dimension)
     text = _stacked([item.text for item in items], settings.dimension)
     with np.errstate(over="ignore", invalid="ignore"):
-        vectors = mixed_rows(visual, text, settings)
-        squares = np.einsum("ij,ij->i", vectors, vectors)
-        if not (squares.min() > _SQUARE_MIN and np.isfinite(squares).all()):
-            return None
-    if settings.metric == "cosine":
-        vectors = vectors * (1.0 / np.sqrt(squares))[:, None]
+        vectors = usual_rows(mixed_rows(visual, text, settings), settings)
+    if vectors is None:
+        return None
     data, size = vectors.astype("<f4", copy=False).tobytes(), 4 * settings.dimension
     return [data[start : start + size] for start in range(0, len(data), size)]
 

@@ -68,7 +68,8 @@ class _Counts:
 class Dispatcher:
     """Batches searches. ``search`` runs on the loop or on a thread; where it raises for a batch, each goes alone.
 
-    ``inline`` tells whether the loop may search at all. Searches are put on one event loop.
+    ``inline`` tells whether the loop may search at all. ``before`` is called before it does, for what other threads are
+    to begin meanwhile. Searches are put on one event loop.
     """
 
     def __init__(
@@ -77,11 +78,13 @@ class Dispatcher:
         waiting_max: int,
         *,
         inline: Callable[[], bool],
+        before: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._search = search
         self._waiting_max = waiting_max
         self._inline = inline
+        self._before = before
         self._clock = clock
         self._turn: list[Search] = []
         self._row_s = [0.0] * BATCH_ROWS_MAX.bit_length()
@@ -135,6 +138,7 @@ class Dispatcher:
             for search in batch:
                 self._queue.put(search)
             return
+        self._before()
         began = self._clock()
         answers = self._answered(batch, self._on_loop)
         self._learn(rows, (self._clock() - began) / rows)

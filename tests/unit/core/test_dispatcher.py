@@ -228,6 +228,21 @@ async def test_what_would_hold_up_the_loop_goes_to_the_thread(row_s: float, many
         assert sum(rows for _, rows in clock.on[1:]) == 2 * many
 
 
+async def test_what_other_threads_work_on_goes_before_a_search_on_the_loop() -> None:
+    """A write that came in the same turn does not wait for the searches."""
+    clock, order = Clock(row_s=0.0), list[str]()
+
+    def search(queries: Vectors, k: int, effort: Effort) -> Found:
+        order.append("search")
+        return clock.search(queries, k, effort)
+
+    made = Dispatcher(search, WAITING_MAX, inline=lambda: True, before=lambda: order.append("before"))
+    await _put(made, 1)
+    made.close()
+
+    assert order == ["before", "search"]
+
+
 async def test_one_stall_does_not_send_searches_to_the_thread() -> None:
     """As when the machine takes the core away for a while."""
     clock = Clock(row_s=INLINE_SHORT_S / 2)
