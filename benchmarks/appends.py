@@ -29,6 +29,7 @@ from benchmarks.peers import postgres, sqlite
 from benchmarks.peers.contestant import UnavailableError
 from benchmarks.processes import Server, fill, indexed_service, listening, service
 from benchmarks.rounds import Rounds
+from benchmarks.stolen import Stolen
 
 PEERS = ("postgres", "sqlite")
 _WARM_UP_S = 0.3
@@ -189,13 +190,14 @@ def main() -> None:
     """Print the tables."""
     options = _options()
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    stolen = Stolen()
     with tempfile.TemporaryDirectory(prefix="xbuf-bench-") as name:
         run = Run(options, Path(name), console)
         run.go()
     for table in append_tables.tables(run.rounds, options.connections):
         console.print(table)
     cores = f"{os.cpu_count()} cores, client and server on them; median (lowest to highest) of {options.rounds} rounds"
-    for note in [cores, *dict.fromkeys(run.notes)]:
+    for note in [cores, stolen.note(), *dict.fromkeys(run.notes)]:
         console.print(f"- {note}")
     if options.json is not None:
         options.json.write_bytes(msgspec.json.encode(run.rounds.rounds))

@@ -26,6 +26,7 @@ from benchmarks.mixed_timeline import Timeline, timeline
 from benchmarks.peers.contestant import Contestant, finish, pacing, read_samples, start, timing
 from benchmarks.search import add_corpus, corpus_of, joined
 from benchmarks.search_data import Corpus
+from benchmarks.stolen import Stolen
 
 IDLE_S = 10.0
 PEER_BESIDE_S_MAX = 90.0
@@ -78,6 +79,7 @@ def main() -> None:
     corpus = corpus_of(given)
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     notes: list[str] = []
+    stolen = Stolen()
     with tempfile.TemporaryDirectory(prefix="xbuf-bench-") as name:
         folder = Path(name)
         load = mixed_ours.Load(given.connections, given.rate)
@@ -88,7 +90,7 @@ def main() -> None:
         timelines |= peers_timelines(corpus, folder, given, beside_s, notes, console)
     for table in mixed_tables.tables(timelines, ours):
         console.print(table)
-    for note in notes:
+    for note in [stolen.note(), *notes]:
         console.print(f"- {note}")
     if given.json is not None:
         given.json.write_bytes(msgspec.json.encode(timelines))

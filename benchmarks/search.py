@@ -41,6 +41,7 @@ from benchmarks.processes import Server, listening
 from benchmarks.rounds import Rounds
 from benchmarks.search_data import DATA, RECALL_FLOOR, Corpus
 from benchmarks.search_limits import RawIndex
+from benchmarks.stolen import Stolen
 
 PEERS: dict[str, Callable[[Corpus, Path], AbstractContextManager[Contestant]]] = {
     "pgvector": pgvector.running,
@@ -175,6 +176,7 @@ def main() -> None:
     """Print the tables."""
     options = _options()
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    stolen = Stolen()
     with tempfile.TemporaryDirectory(prefix="xbuf-bench-") as name:
         run = Run(options, Path(name), console)
         run.go()
@@ -185,6 +187,7 @@ def main() -> None:
     where = f"{os.cpu_count()} cores, client and servers on them"
     notes = [
         f"{rows}; {where}; median (lowest to highest) of {options.rounds} rounds",
+        stolen.note(),
         *(f"[bold red]{run.labels[name]} has recall {recall:.3f}[/]" for name, recall in run.recalls.items()
           if recall < RECALL_FLOOR),
         *dict.fromkeys(run.notes),
