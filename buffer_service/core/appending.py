@@ -47,7 +47,8 @@ def _rows(items: Sequence[Prepared], settings: EmbeddingSettings) -> list[bytes]
     visual = _stacked([item.visual for item in items], settings.dimension)
     text = _stacked([item.text for item in items], settings.dimension)
     with np.errstate(over="ignore", invalid="ignore"):
-        vectors = usual_rows(mixed_rows(visual, text, settings), settings)
+        mixed = mixed_rows(visual, text, settings)
+    vectors = usual_rows(mixed, settings)
     if vectors is None:
         return None
     data, size = vectors.astype("<f4", copy=False).tobytes(), 4 * settings.dimension

@@ -231,7 +231,7 @@ def write_new(system: FileSystem, path: Path, parts: Iterable[bytes], epoch: int
     try:
         system.rename_new(beside, path)
     except OSError:
-        _remove_unfinished(system, beside)
+        remove_unfinished(system, beside)
         raise
 
 
@@ -253,12 +253,12 @@ def _write_beside(
         if verify is not None:
             verify(file)
     except Exception:
-        _remove_unfinished(system, beside)
+        remove_unfinished(system, beside)
         raise
     return offset
 
 
-def _remove_unfinished(system: FileSystem, beside: Path) -> None:
+def remove_unfinished(system: FileSystem, beside: Path) -> None:
     """Free the space; where that fails, the next start does it."""
     with contextlib.suppress(OSError):
         system.remove(beside)

@@ -7,12 +7,11 @@ log is written to, a background thread fills a file with zeroes, which becomes t
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from concurrent.futures import Executor, Future
 from pathlib import Path
 
-from buffer_service.storage.fs import FULL_ERRNOS, TEMPORARY_SUFFIX, File, FileSystem
+from buffer_service.storage.fs import FULL_ERRNOS, TEMPORARY_SUFFIX, File, FileSystem, remove_unfinished
 
 _PART_BYTES = 1 << 20
 """Synced at a time, so that no commit waits behind more than that."""
@@ -68,7 +67,7 @@ class Spare:
         except FileNotFoundError:  # a process that has taken over removes what it finds unfinished
             return False
         except OSError:
-            self._remove()
+            remove_unfinished(self._system, self._path)
             raise
         return True
 
@@ -78,7 +77,7 @@ class Spare:
         if not self.is_ready:
             return False
         self._filling = None
-        self._remove()
+        remove_unfinished(self._system, self._path)
         return True
 
     def _fill(self) -> File | None:
@@ -90,20 +89,15 @@ class Spare:
         except OSError as error:
             if error.errno not in FULL_ERRNOS:
                 _logger.warning("%s could not be written, the log goes on without: %s", self._path, error)
-            self._remove()
+            remove_unfinished(self._system, self._path)
             return None
 
     def _filled(self) -> File | None:
         file = self._system.create(self._path)
         for start in range(0, self.size_bytes, _PART_BYTES):
             if self._unwanted:
-                self._remove()
+                remove_unfinished(self._system, self._path)
                 return None
             file.write_at(bytes(min(_PART_BYTES, self.size_bytes - start)), start)
             file.sync()
         return file
-
-    def _remove(self) -> None:
-        """Free the space; where that fails, the next start does it."""
-        with contextlib.suppress(OSError):
-            self._system.remove(self._path)

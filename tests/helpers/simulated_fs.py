@@ -197,8 +197,12 @@ class SimulatedFileSystem:
         """Return how far a file that is to reach ``end`` may grow."""
         if self.capacity_bytes is None:
             return end
-        used = sum(max(len(file.content), file.allocated) for file in self.files.values())
-        return min(end, max(len(inode.content), inode.allocated) + max(0, self.capacity_bytes - used))
+        return min(end, max(len(inode.content), inode.allocated) + max(0, self.capacity_bytes - self.used_bytes))
+
+    @property
+    def used_bytes(self) -> int:
+        """What the files take up."""
+        return sum(max(len(file.content), file.allocated) for file in self.files.values())
 
     def make_folder(self, folder: Path) -> None:
         """See fs.FileSystem; there is only one folder."""

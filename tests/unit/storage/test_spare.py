@@ -62,11 +62,6 @@ class Written:
         """The segment that is written to."""
         return self.store._log.current
 
-    @property
-    def used_bytes(self) -> int:
-        """What the files take up on the disk."""
-        return sum(max(len(file.content), file.allocated) for file in self.system.files.values())
-
     def spares(self) -> list[str]:
         """Return the names of the files that are no segment yet."""
         return [name for name in self.system.names(FOLDER) if name.endswith(TEMPORARY_SUFFIX)]
@@ -159,7 +154,7 @@ def test_the_size_of_a_store_counts_what_was_taken_ahead(written: Written) -> No
 
 def test_a_disk_with_little_room_is_left_to_others(written: Written) -> None:
     """Exports and indexes stand on the same volume."""
-    written.system.capacity_bytes = written.used_bytes + 7 * LIMITS.segment_bytes
+    written.system.capacity_bytes = written.system.used_bytes + 7 * LIMITS.segment_bytes
     written.append(4)
     written.background.work()
 
@@ -171,7 +166,7 @@ def test_a_full_disk_takes_appends_in_the_space_of_the_next_segment(written: Wri
     written.append(4)
     written.background.work()
     assert written.spares()
-    written.system.capacity_bytes = written.used_bytes
+    written.system.capacity_bytes = written.system.used_bytes
     written.store._log.current.ahead_bytes = 1  # or the next segment would be begun, for which there is room
 
     written.append(payload_bytes=4000)
