@@ -100,7 +100,7 @@ class IndexSettings(_Group):
     recall_share: float = Field(default=0.01, ge=0, le=1)
     """Share of live searches that are checked against a scan of all, in the background; 0 for none."""
     threads: int = Field(default=0, ge=0)
-    """OpenMP threads of one FAISS call; 0 for one, and up to 8 cores where a call compares many rows (16,384)."""
+    """OpenMP threads of one FAISS call; 0 for one or two, and up to 8 cores where it compares many rows (16,384)."""
     recall_floor: float = Field(default=0.95, ge=0, le=1)
     """A build whose recall@10 on held-out queries is lower is not published."""
     delta_rows_max: int = Field(default=50_000, ge=1)

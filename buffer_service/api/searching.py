@@ -15,13 +15,15 @@ from buffer_service.api.contents import NOTHING, Contents, contents_of, require_
 from buffer_service.api.messages import OCTETS, Answer, Request, decode, encode, parameters
 from buffer_service.api.schemas import Hit, Parts, SearchAnswer, SearchBody
 from buffer_service.core.buffer import ExperienceBuffer
-from buffer_service.core.dispatcher import BATCH_ROWS_MAX, Dispatcher, Search
+from buffer_service.core.dispatcher import Dispatcher, Search
 from buffer_service.core.embedding import Vectors, fuse, raw_rows, to_vector
+from buffer_service.core.pace import BATCH_ROWS_MAX
 from buffer_service.core.pending import Pending
 from buffer_service.core.ranking import Rank, Ranked
 from buffer_service.core.searching import SEQUENCE_TIMEOUT_S
 from buffer_service.errors import InvalidRequestError
 from buffer_service.index.main import TUNED, Effort
+from buffer_service.index.openmp import spreading
 from buffer_service.index.view import Found
 
 T = TypeVar("T")
@@ -90,18 +92,17 @@ class Searches:
         if self._buffer.serving.view.sequence < question.min_sequence:
             await self._reach(question.min_sequence)
         if question.wanted or question.rank or not 1 <= len(question.queries) <= BATCH_ROWS_MAX:
-            return await self._on_thread(
-                lambda: self._buffer.search(
-                    question.queries,
-                    question.k,
-                    wanted=question.wanted,
-                    rank=question.rank,
-                    effort=question.effort,
-                )
-            )
+            return await self._on_thread(lambda: self._search(question))
         found: Pending[Found] = Pending(asyncio.get_running_loop(), droppable=True)
         self.dispatcher.put(Search(question.queries, question.k, question.effort, found))
         return await found
+
+    def _search(self, question: Question) -> Found:
+        """Search at once, on whichever thread this is."""
+        with spreading():
+            return self._buffer.search(
+                question.queries, question.k, wanted=question.wanted, rank=question.rank, effort=question.effort
+            )
 
     async def _reach(self, sequence: int) -> None:
         deadline = time.monotonic() + SEQUENCE_TIMEOUT_S

@@ -2,8 +2,9 @@
 
 Short work is done on the loop itself, at the end of the turn in which it came: to hand it to a thread and its answers
 back takes longer, for both threads need the interpreter lock. What would hold the loop up goes to one thread that,
-whenever it is free, takes all that waits as one batch. Nothing ever waits for a batch to fill: alone, a search goes at
-once; under load, batches grow by themselves. What its caller has given up is dropped.
+whenever it is free, takes all that waits as one batch. Either has its batches done by several threads of FAISS where
+that is quicker. Nothing ever waits for a batch to fill: alone, a search goes at once; under load, batches grow by
+themselves. What its caller has given up is dropped.
 """
 
 from __future__ import annotations
@@ -19,29 +20,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from buffer_service.core.pace import BATCH_ROWS_MAX, Pace
 from buffer_service.core.pending import Waiting
 from buffer_service.errors import OverloadedError
+from buffer_service.index import openmp
 from buffer_service.index.main import Effort
 from buffer_service.index.metric import Vectors
 from buffer_service.index.view import Found
 
 log = logging.getLogger(__name__)
 
-BATCH_ROWS_MAX = 64
-"""Rows of one batch; what waits longer waits for the next, so that a batch stays a matter of a few milliseconds."""
-
-INLINE_MAX_S = 0.006
-"""Longest time that a turn's searches may hold up the loop, as far as can be told from those before them."""
-INLINE_ROW_MAX_S = 0.00025
-"""A query of a batch that takes longer than this is worth the way to the thread and back,"""
-INLINE_SHORT_S = 0.0006
-"""and a batch where all of it takes longer than this."""
-_LEARNING = 0.25
-"""Weight of the last batch in what a query takes,"""
-_SURPRISE_MAX = 2.0
-"""as which no more than so many times what was known counts: a core that was taken away for 20 ms says nothing."""
-_FORGETTING = 0.999
-"""What a query takes counts so much less with each turn that went to the thread, so that the loop is tried again."""
+_IDLE_S = 0.1
+"""After so long without a search a thread gives up the cores over which it spread its searches."""
 
 Answer = Found | BaseException
 
@@ -87,8 +77,9 @@ class Dispatcher:
         self._before = before
         self._clock = clock
         self._turn: list[Search] = []
-        self._row_s = [0.0] * BATCH_ROWS_MAX.bit_length()
-        """What a query takes, by the number of queries in a batch: of 1, from 2, from 4 and so on."""
+        self._pace = Pace()
+        self._team_at: float | None = None
+        """When the loop's team last searched, None where the loop has none."""
         self._queue: queue.SimpleQueue[Search | None] = queue.SimpleQueue()
         self._left_over: Search | None = None
         self._closed = False
@@ -125,46 +116,49 @@ class Dispatcher:
         self._turn.append(search)
 
     def close(self) -> None:
-        """Answer what was queued before, and stop."""
+        """Answer what was queued before, and stop. On the loop's thread."""
         self._closed = True
         self._queue.put(None)
         self._thread.join()
+        openmp.give_up()
 
     def _end_turn(self) -> None:
         """Search on the loop what came in this turn, or give it to the thread where that would take long."""
         batch, self._turn = self._turn, []
         rows = sum(len(search.queries) for search in batch)
-        if not self._closed and not self._short(rows):
+        if not self._closed and not self._pace.short(rows):
             for search in batch:
                 self._queue.put(search)
             return
         self._before()
+        team = self._pace.team(rows) and openmp.spread()
+        if not team:
+            openmp.alone()
         began = self._clock()
         answers = self._answered(batch, self._on_loop)
-        self._learn(rows, (self._clock() - began) / rows)
+        ended = self._clock()
+        self._pace.learn(rows, (ended - began) / rows, team=team)
+        if team:
+            if self._team_at is None:
+                batch[0].future.get_loop().call_later(_IDLE_S, self._look_at_team)
+            self._team_at = ended
         _answer_all(answers)
 
-    def _short(self, rows: int) -> bool:
-        """Tell whether the loop may search for so many; where not, what is known of that counts less from here on."""
-        if rows > BATCH_ROWS_MAX:
-            return False
-        size = rows.bit_length() - 1
-        row_s = self._row_s[size]
-        short = rows * row_s <= INLINE_SHORT_S or row_s <= min(INLINE_ROW_MAX_S, INLINE_MAX_S / rows)
-        if not short:
-            self._row_s[size] *= _FORGETTING
-        return short
-
-    def _learn(self, rows: int, row_s: float) -> None:
-        size = min(rows, BATCH_ROWS_MAX).bit_length() - 1
-        before = self._row_s[size]
-        self._row_s[size] = before + _LEARNING * (min(row_s, _SURPRISE_MAX * before) - before) if before else row_s
+    def _look_at_team(self) -> None:
+        """Give up the cores when the loop's team has not searched for a while, or look again later."""
+        if self._team_at is not None and self._clock() - self._team_at < _IDLE_S:
+            asyncio.get_running_loop().call_later(_IDLE_S, self._look_at_team)
+        else:
+            self._team_at = None
+            openmp.give_up()
 
     def _run(self) -> None:
         closing = False
         while not closing:
             batch, closing = self._take()
+            openmp.spread(small=False)
             _deliver(self._answered(batch, self._on_thread))
+        openmp.give_up()
 
     def _answered(self, batch: list[Search], counts: _Counts) -> list[tuple[Search, Answer]]:
         """Return an answer for each search, those of one kind from one call."""
@@ -183,7 +177,7 @@ class Dispatcher:
 
     def _take(self) -> tuple[list[Search], bool]:
         """Wait for one search and take what else is there, up to a whole batch; true when there will be no more."""
-        search, self._left_over = self._left_over or self._queue.get(), None
+        search, self._left_over = self._left_over or self._wait(), None
         taken: list[Search] = []
         rows = 0
         while search is not None:
@@ -197,6 +191,14 @@ class Dispatcher:
             except queue.Empty:
                 return taken, False
         return taken, True
+
+    def _wait(self) -> Search | None:
+        """Wait for a search; the cores over which the last ones were spread are given up where none comes soon."""
+        try:
+            return self._queue.get(timeout=_IDLE_S)
+        except queue.Empty:
+            openmp.give_up()
+            return self._queue.get()
 
     def _answers(self, group: list[Search]) -> list[Answer]:
         try:

@@ -5,7 +5,7 @@ Nothing here knows of records; a row is an id and a vector. Only this layer impo
 
 import os
 
-SPINS = 20_000
+SPINS = 10_000
 """Rounds, about a tenth of a millisecond, that a thread of FAISS waits for more work before it gives up its core.
 
 OpenMP's own 300,000 keep cores from the event loop and from other processes long after a call has ended. It reads this

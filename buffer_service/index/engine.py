@@ -18,7 +18,7 @@ from buffer_service.contract.status import Backend
 from buffer_service.index.coarse import inverted_parameters, search_lists
 from buffer_service.index.gpu import RESULTS_MAX, Gpu
 from buffer_service.index.metric import Positions, Vectors
-from buffer_service.index.openmp import BY_LISTS, prepare_thread, use_threads
+from buffer_service.index.openmp import PAIRS, prepare_thread, use_threads
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Engine:
         """Open an index file by mmap, and copy it to the GPU where that is in use and has room."""
         index = Opened(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC))
         if isinstance(index.cpu, faiss.IndexIVF):
-            index.cpu.parallel_mode = BY_LISTS
+            index.cpu.parallel_mode = PAIRS
         self.promote(index)
         return index
 

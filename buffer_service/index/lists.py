@@ -15,7 +15,7 @@ import faiss
 from buffer_service.index.coarse import Coarse, search_lists
 from buffer_service.index.codes import REFINES, empty_twin
 from buffer_service.index.metric import Positions, Vectors
-from buffer_service.index.openmp import BY_LISTS, prepare_thread
+from buffer_service.index.openmp import PAIRS, prepare_thread
 
 _BLOCK_ROWS = 128
 """Rows appended while a search has to wait; about half a millisecond."""
@@ -50,7 +50,7 @@ class FreshLists:
         self._index, storage = empty_twin(main)
         self.refine = REFINES[storage][0]
         """How many times k rows have to be found by their codes, for the exact vectors to rank."""
-        self._index.parallel_mode = BY_LISTS
+        self._index.parallel_mode = PAIRS
         self._lock = Turns()
 
     def append(self, vectors: Vectors) -> None:

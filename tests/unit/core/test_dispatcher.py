@@ -7,18 +7,15 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
+import faiss
 import numpy as np
 import pytest
 
-from buffer_service.core.dispatcher import (
-    BATCH_ROWS_MAX,
-    INLINE_MAX_S,
-    INLINE_ROW_MAX_S,
-    INLINE_SHORT_S,
-    Dispatcher,
-    Search,
-)
+from buffer_service.core import dispatcher as dispatcher_module
+from buffer_service.core.dispatcher import Dispatcher, Search
+from buffer_service.core.pace import BATCH_ROWS_MAX, INLINE_MAX_S, INLINE_ROW_MAX_S, INLINE_SHORT_S, TEAM_ROWS_MIN
 from buffer_service.errors import InvalidRequestError, OverloadedError
+from buffer_service.index import openmp
 from buffer_service.index.main import TUNED, Effort
 from buffer_service.index.metric import Vectors
 from buffer_service.index.view import Found
@@ -289,11 +286,11 @@ async def test_the_loop_is_tried_again_after_searches_have_become_short() -> Non
     """As when the index changed, or what was read from disk is in memory."""
     clock = Clock(row_s=1.1 * INLINE_SHORT_S)
     async with _inline(clock) as dispatcher:
-        for _ in range(120):
+        for _ in range(12):
             await _put(dispatcher, 1)
             clock.row_s = 0.0
 
-        assert [on_loop for on_loop, _ in clock.on[:90]] == [True] + 89 * [False]
+        assert [on_loop for on_loop, _ in clock.on[:10]] == [True] + 9 * [False]
         assert clock.on[-1] == (True, 1)
 
 
@@ -315,3 +312,97 @@ async def test_what_came_in_the_turn_of_a_close_is_answered() -> None:
         last = _put(dispatcher, 2)
 
     assert int((await last).ids[0, 0]) == 2
+
+
+class Threads:
+    """Notes over how many threads FAISS would spread each search; a team takes half as long."""
+
+    def __init__(self, rows: int = 0) -> None:
+        self.now = 0.0
+        self.rows = rows
+        self.used: list[int] = []
+
+    def search(self, queries: Vectors, k: int, effort: Effort) -> Found:
+        """Take the time."""
+        del effort
+        openmp.prepare_thread(self.rows)
+        self.used.append(faiss.omp_get_max_threads())
+        self.now += INLINE_ROW_MAX_S * len(queries) / 2 / self.used[-1]
+        ids = np.repeat(queries[:, :1].astype(np.int64), k, axis=1)
+        return Found(ids, ids.astype(np.float32), 7, 3)
+
+
+@pytest.fixture
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine of two cores, where threads give up what they do not use at once."""
+    monkeypatch.setattr(openmp, "cores", lambda: 2)
+    monkeypatch.setattr(dispatcher_module, "_IDLE_S", 0.0)
+    openmp.use_threads(0)
+    yield
+    openmp.use_threads(1)
+
+
+def _spread_on_a_thread() -> bool:
+    may = openmp.spread()
+    openmp.give_up()
+    return may
+
+
+async def _others_may_spread() -> None:
+    """Wait until another thread may."""
+    async with asyncio.timeout(10):
+        while not await asyncio.to_thread(_spread_on_a_thread):
+            pass
+
+
+@pytest.mark.usefixtures("two_cores")
+async def test_the_loop_searches_with_a_team_once_it_knows_what_a_batch_takes_alone() -> None:
+    """Where there are enough queries for that; and it keeps the cores no longer than it has searches."""
+    threads = Threads()
+    made = Dispatcher(threads.search, WAITING_MAX, inline=lambda: True, clock=lambda: threads.now)
+    for _ in range(3):
+        await asyncio.gather(*[_put(made, number) for number in range(TEAM_ROWS_MIN)])
+    await _put(made, 1)
+
+    assert threads.used == [1, 2, 2, 1]
+    threads.now += 1.0
+    await _others_may_spread()
+    made.close()
+
+
+@pytest.mark.usefixtures("two_cores")
+async def test_the_thread_spreads_what_compares_many_rows_and_gives_the_cores_up_when_idle() -> None:
+    """So that the loop may have them."""
+    threads = Threads(openmp.MANY_ROWS)
+    made = Dispatcher(threads.search, WAITING_MAX, inline=lambda: False)
+    await _put(made, 1)
+
+    assert threads.used == [2]
+    await _others_may_spread()
+    made.close()
+
+
+@pytest.mark.usefixtures("two_cores")
+async def test_the_loop_searches_alone_while_others_have_the_cores() -> None:
+    """And finds the same."""
+    threads = Threads()
+    made = Dispatcher(threads.search, WAITING_MAX, inline=lambda: True, clock=lambda: threads.now)
+    taken, done = threading.Event(), threading.Event()
+
+    def keep() -> None:
+        assert openmp.spread()
+        taken.set()
+        done.wait(10)
+        openmp.give_up()
+
+    keeping = threading.Thread(target=keep)
+    keeping.start()
+    assert taken.wait(10)
+    for _ in range(2):
+        found = await asyncio.gather(*[_put(made, number) for number in range(9)])
+        assert [int(answer.ids[0, 0]) for answer in found] == list(range(9))
+    done.set()
+    keeping.join()
+    made.close()
+
+    assert threads.used == [1, 1]

@@ -1,21 +1,27 @@
-"""Calls that compare many rows are spread over the cores, others are not, and neither finds anything else."""
+"""Calls are spread over no more cores than there are, by threads that say so, and find nothing else for that."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import faiss
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from buffer_service.index import SPINS, openmp
 from buffer_service.index.engine import Engine
 from buffer_service.index.generations import load
 from buffer_service.index.main import Effort
+from buffer_service.index.metric import scores_at
 from tests.helpers.generations import build
 from tests.helpers.vectors import unit_vectors
 
@@ -46,15 +52,91 @@ def test_no_more_cores_are_used_than_the_container_may(
     assert openmp.cores() == expected
 
 
-@pytest.mark.parametrize(("chosen", "few", "many"), [(0, 1, 3), (1, 1, 1), (2, 2, 2)])
-def test_a_call_is_spread_from_many_rows_on(monkeypatch: pytest.MonkeyPatch, chosen: int, few: int, many: int) -> None:
-    """Over all cores, unless a number was chosen: that one is for all calls."""
+def _threads(rows: int) -> int:
+    openmp.prepare_thread(rows)
+    return int(faiss.omp_get_max_threads())
+
+
+@pytest.mark.parametrize(("chosen", "few", "many"), [(0, openmp.TEAM, 3), (1, 1, 1), (2, 2, 2)])
+def test_calls_are_spread_where_a_thread_says_so(
+    monkeypatch: pytest.MonkeyPatch, chosen: int, few: int, many: int
+) -> None:
+    """Over a team, from many rows on over all cores; unless a number was chosen, which is for all calls."""
     monkeypatch.setattr(openmp, "cores", lambda: 3)
     openmp.use_threads(chosen)
+    assert (_threads(0), _threads(openmp.MANY_ROWS)) == (max(1, chosen), max(1, chosen))
 
-    for rows, expected in ((0, few), (openmp.MANY_ROWS, many), (openmp.MANY_ROWS - 1, few)):
-        openmp.prepare_thread(rows)
-        assert faiss.omp_get_max_threads() == expected
+    assert openmp.spread() == (chosen == 0)
+    assert (_threads(0), _threads(openmp.MANY_ROWS - 1), _threads(openmp.MANY_ROWS)) == (few, few, many)
+    openmp.alone()
+    assert (_threads(0), _threads(openmp.MANY_ROWS)) == (max(1, chosen), max(1, chosen))
+    openmp.give_up()
+
+
+def test_a_block_spreads_only_calls_that_compare_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To begin threads takes longer than a small call."""
+    monkeypatch.setattr(openmp, "cores", lambda: 3)
+    openmp.use_threads(0)
+
+    with openmp.spreading():
+        assert (_threads(openmp.MANY_ROWS - 1), _threads(openmp.MANY_ROWS)) == (1, 3)
+    assert _threads(openmp.MANY_ROWS) == 1
+
+
+@given(cores=st.integers(1, 12), claims=st.lists(st.booleans(), min_size=1, max_size=12))
+def test_no_more_threads_than_cores_are_spread_over(cores: int, claims: list[bool]) -> None:
+    """Of all threads together, whichever claim and give up; else each step of a search waits for a thread to wake."""
+    with pytest.MonkeyPatch.context() as patched, ThreadPoolExecutor(len(claims)) as pool:
+        patched.setattr(openmp, "cores", lambda: cores)
+        openmp.use_threads(0)
+        barrier = threading.Barrier(len(claims))
+
+        def claim(*, keep: bool) -> int:
+            """Return the threads beside this one, 0 where it gave them up."""
+            mine = _threads(openmp.MANY_ROWS) - 1 if openmp.spread() else 0
+            if not keep:
+                openmp.give_up()
+            barrier.wait(10)
+            return mine if keep else 0
+
+        def end() -> None:
+            openmp.give_up()
+            barrier.wait(10)
+
+        kept = list(pool.map(lambda keep: claim(keep=keep), claims))
+        for ended in [pool.submit(end) for _ in claims]:
+            ended.result()
+        assert sum(kept) <= cores - 1
+
+        assert openmp.spread() == (cores > 1)
+        openmp.give_up()
+
+
+def test_threads_end_when_they_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would count as waiting for work, and keep those of others from waiting on their cores."""
+    monkeypatch.setattr(openmp, "cores", lambda: 3)
+    openmp.use_threads(0)
+    rows = unit_vectors(64, DIMENSION)
+    before = _tasks()
+    assert openmp.spread()
+    scores_at("cosine", rows, rows, np.zeros((64, 64), np.int64))
+    begun = _tasks() - before
+
+    openmp.give_up()
+
+    assert len(begun) == openmp.TEAM - 1
+    for task in begun:
+        _wait_for_the_end(task)
+
+
+def _tasks() -> set[Path]:
+    return set(Path("/proc/self/task").iterdir())
+
+
+def _wait_for_the_end(task: Path) -> None:
+    deadline = time.monotonic() + 10
+    while task in _tasks():
+        assert time.monotonic() < deadline
 
 
 @pytest.mark.parametrize("index_type", ["flat", "ivf", "hnsw"])
