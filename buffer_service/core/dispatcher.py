@@ -1,10 +1,10 @@
 """Searches of many callers as few calls: those of one turn of the event loop, or all that waits for a thread.
 
-Short work is done on the loop itself, at the end of the turn in which it came: to hand it to a thread and its answers
-back takes longer, for both threads need the interpreter lock. What would hold the loop up goes to one thread that,
-whenever it is free, takes all that waits as one batch. Either has its batches done by several threads of FAISS where
-that is quicker. Nothing ever waits for a batch to fill: alone, a search goes at once; under load, batches grow by
-themselves. What its caller has given up is dropped.
+Short work is done on the loop itself, as soon as a look at the connections brings no more: to hand it to a thread and
+its answers back takes longer, for both threads need the interpreter lock. What would hold the loop up goes to one
+thread that, whenever it is free, takes all that waits as one batch. Either has its batches done by several threads of
+FAISS where that is quicker. Nothing ever waits for a batch to fill: alone, a search goes at once; under load, batches
+grow by themselves. What its caller has given up is dropped.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Dispatcher:
             self._queue.put(search)
             return
         if not self._turn:
-            search.future.get_loop().call_soon(self._end_turn)
+            search.future.get_loop().call_soon(self._look_for_more, search.future.get_loop(), 0)
         self._turn.append(search)
 
     def close(self) -> None:
@@ -121,6 +121,16 @@ class Dispatcher:
         self._queue.put(None)
         self._thread.join()
         openmp.give_up()
+
+    def _look_for_more(self, loop: asyncio.AbstractEventLoop, seen: int) -> None:
+        """End the turn when a look at all connections has brought no more searches.
+
+        What has arrived by then would wait for this batch otherwise, and be a small one of its own that takes longer.
+        """
+        if seen < len(self._turn) < BATCH_ROWS_MAX:
+            loop.call_soon(self._look_for_more, loop, len(self._turn))
+        else:
+            self._end_turn()
 
     def _end_turn(self) -> None:
         """Search on the loop what came in this turn, or give it to the thread where that would take long."""

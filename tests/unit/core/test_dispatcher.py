@@ -204,6 +204,32 @@ async def test_short_searches_of_one_turn_are_one_batch_on_the_loop() -> None:
         assert (dispatcher.batches, dispatcher.rows) == (2, 18)
 
 
+async def test_what_comes_before_the_loop_has_nothing_else_to_do_is_of_the_same_batch() -> None:
+    """A search that waits for one that has just begun waits for two."""
+    clock = Clock(row_s=INLINE_ROW_MAX_S / 2)
+    async with _inline(clock) as dispatcher:
+        found = []
+        for number in range(5):
+            found.append(_put(dispatcher, number))
+            await asyncio.sleep(0)
+        assert [int(answer.ids[0, 0]) for answer in await asyncio.gather(*found)] == list(range(5))
+
+        assert clock.on == [(True, 5)]
+
+
+async def test_a_batch_that_is_full_begins_though_more_is_coming() -> None:
+    """So that nobody waits for good."""
+    clock = Clock(row_s=0.0)
+    async with _inline(clock) as dispatcher:
+        found = []
+        for number in range(BATCH_ROWS_MAX + 5):
+            found.append(_put(dispatcher, number))
+            await asyncio.sleep(0)
+        await asyncio.gather(*found)
+
+        assert [rows for _, rows in clock.on] == [BATCH_ROWS_MAX, 5]
+
+
 @pytest.mark.parametrize(
     ("row_s", "many"),
     [
