@@ -76,7 +76,7 @@ class ExperienceBuffer:
             self.store = self._open_store()
         served, main, obstacle = loader.load_at_start(wanted, loading, self.store.table.header)
         self.serving = Serving(settings, self.store, served, main)
-        self._retrievals = Retrievals()
+        self._retrievals = Retrievals(self.store.table)
         columns = Columns(self.store)
         self.draws = Draws(settings.sampling, self.store.table, columns, self._retrievals, clock)
         self.recall_check = RecallCheck(settings.index.recall_share)
@@ -87,7 +87,7 @@ class ExperienceBuffer:
             settings,
             publish=self._publish,
             delta_room=self.serving.delta_room,
-            take_retrievals=self._retrievals.take,
+            retrievals=self._retrievals,
             clock=clock,
         )
         self._exports = Exports(settings, folder / names.EXPORT_FOLDER, self.store, self.writer)

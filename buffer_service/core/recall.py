@@ -1,7 +1,9 @@
 """Recall as it is in production: a share of live searches is done again by a scan of all, and the two compared.
 
-One thread of low priority, which rests much longer than it works; what comes meanwhile is not checked. Only searches
-with the effort found at build time count towards the recall of a generation, and a new generation starts anew.
+One thread of low priority, which rests much longer than it works, and works for less than a millisecond at a time: the
+system lets a thread of any priority go on for milliseconds before others have its core again. What comes meanwhile is
+not checked. Only searches with the effort found at build time count towards the recall of a generation, and a new
+generation starts anew.
 """
 
 from __future__ import annotations
@@ -31,6 +33,10 @@ _K_MAX = 10
 _TOLERANCE = 1e-5
 
 
+class _GivenUpError(Exception):
+    """A check is not worth its end: the service stops, or its generation is served no more and should be let go."""
+
+
 class RecallCheck:
     """Checks searches in the background; ``share`` of them, 0 for none."""
 
@@ -41,6 +47,9 @@ class RecallCheck:
         self._lock = threading.Lock()
         self._recalls: deque[float] = deque(maxlen=_CHECKS_KEPT)
         self._generation = 0
+        self._served = 0
+        """The generation of the last search that was offered."""
+        self._worked_from = 0.0
         self._stop = threading.Event()
         self.checked = 0
         """Searches checked since the start."""
@@ -56,6 +65,7 @@ class RecallCheck:
 
     def offer(self, view: View, queries: Vectors, found: Found) -> None:
         """Take one query of a search for a check, or not. Never waits."""
+        self._served = found.generation
         if self._share <= 0 or self._random.random() >= self._share * len(queries) or self._offered.full():
             return
         row = self._random.randrange(len(queries))
@@ -85,17 +95,28 @@ class RecallCheck:
             offered = self._offered.get()
             if offered is None:
                 return
-            began = time.monotonic()
+            self._worked_from = time.monotonic()
             try:
                 self._check(*offered)
+            except _GivenUpError:
+                log.debug("a check was given up: its generation is served no more, or the service stops")
             except Exception:
                 log.exception("a search could not be checked")
             del offered  # a generation that was replaced must not be held by it
-            self._stop.wait(_REST * (time.monotonic() - began))
+            self._rest()
+
+    def _rest(self) -> None:
+        self._stop.wait(_REST * (time.monotonic() - self._worked_from))
+        self._worked_from = time.monotonic()
+
+    def _rest_within(self, generation: int) -> None:
+        self._rest()
+        if self._stop.is_set() or self._served != generation:
+            raise _GivenUpError
 
     def _check(self, view: View, query: Vectors, found: Found) -> None:
         k = min(_K_MAX, found.ids.shape[1])
-        exact = view.exact(query, k)
+        exact = view.exact(query, k, between=lambda: self._rest_within(found.generation))
         true = exact.scores[0][exact.ids[0] > 0]
         if not len(true):
             return

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from buffer_service.core import appending
 from buffer_service.core.plan import Plan, Space
+from buffer_service.core.retrievals import Retrievals
 from buffer_service.core.serving import Coming
 from buffer_service.core.write import Call, Write, deliver
 from buffer_service.errors import ExperienceBufferError, OutcomeUnknownError, OverloadedError, StorageFullError
@@ -27,7 +28,9 @@ log = logging.getLogger(__name__)
 
 _GROUP_REQUESTS_MAX = 1024
 FLUSH_INTERVAL_S = 1.0
-"""Longest time that retrieval counts stay in memory only."""
+"""Time after which retrieval counts are committed,"""
+_NEXT_FLUSH_S = FLUSH_INTERVAL_S / 2
+"""and the next of them where there are too many for one commit, which would hold up the searches."""
 
 T = TypeVar("T")
 
@@ -46,14 +49,14 @@ class Writer:
         *,
         publish: Callable[[Group, Coming | None], None],
         delta_room: Callable[[], int],
-        take_retrievals: Callable[[], list[tuple[int, int, int]]],
+        retrievals: Retrievals,
         clock: Callable[[], float],
     ) -> None:
         self._store = store
         self._settings = settings
         self._publish = publish
         self._delta_room = delta_room
-        self._take_retrievals = take_retrievals
+        self._retrievals = retrievals
         self._clock = clock
         self._flushed_at = time.monotonic()
         self._queue: queue.SimpleQueue[Write[Any] | Call[Any] | None] = queue.SimpleQueue()
@@ -111,7 +114,7 @@ class Writer:
         """Wait for one request and take what else is there, up to one that has to run alone."""
         gathered: list[Write[Any]] = []
         try:
-            request = self._queue.get(timeout=FLUSH_INTERVAL_S)
+            request = self._queue.get(timeout=self._flush_after_s)
             while request is not None and len(gathered) < _GROUP_REQUESTS_MAX:
                 if isinstance(request, Call):
                     return gathered, request
@@ -191,9 +194,13 @@ class Writer:
 
     def _count_retrievals(self, plan: Plan) -> None:
         now = time.monotonic()
-        if self._closing or now - self._flushed_at >= FLUSH_INTERVAL_S:
+        if self._closing or now - self._flushed_at >= self._flush_after_s:
             self._flushed_at = now
-            plan.count_retrievals(self._take_retrievals())
+            plan.count_retrievals(self._retrievals.take())
+
+    @property
+    def _flush_after_s(self) -> float:
+        return _NEXT_FLUSH_S if self._retrievals.behind else FLUSH_INTERVAL_S
 
     def _latch(self, error: Exception) -> None:
         self.failure = f"{type(error).__name__}: {error}"

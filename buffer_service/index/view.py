@@ -6,6 +6,7 @@ generation, and reads and writes never wait for each other.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +21,8 @@ _WIDENING = 4
 SCORED_ROWS_MAX = 8192
 """Up to this many rows that pass a filter are all scored, which is exact and about as quick as a search."""
 _SCORES_AT_ONCE = 1 << 20
-_SCANNED_ROWS = 16_384
-"""Rows of a scan that are done in one call; between two of them other threads get their turn."""
+_SCANNED_ROWS = 1024
+"""Rows of a scan that are done in one call, in less than a millisecond; between two of them others get their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +108,8 @@ class View:
                 found[here] = True
         return found, vectors
 
-    def exact(self, queries: Vectors, k: int) -> Found:
-        """Return the true k nearest live rows of each query, by scanning all."""
+    def exact(self, queries: Vectors, k: int, between: Callable[[], object] = lambda: None) -> Found:
+        """Return the true k nearest live rows of each query, by scanning all; ``between`` is called now and then."""
         queries = np.ascontiguousarray(queries, np.float32)
         parts = [(self.delta.ids, self.delta.vectors[: self.delta_rows], self.delta.dead_at)]
         if self.main is not None and len(self.main.ids):
@@ -120,6 +121,7 @@ class View:
                 places = _exact_visible(self.delta.metric, queries, block, dead <= self.sequence, k)
                 ids.append(part_ids[start + places])
                 scores.append(scores_at(self.delta.metric, queries, block, places))
+                between()
         if not ids:
             return self._best(np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0), np.float32), k)
         return self._best(np.concatenate(ids, axis=1), np.concatenate(scores, axis=1), k)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ from buffer_service.contract.pointer import INITIAL
 from buffer_service.core import Experience, ExperienceBuffer
 from buffer_service.core.recall import CHECKS_MIN, RecallCheck
 from buffer_service.index.delta import Delta
+from buffer_service.index.metric import Vectors
 from buffer_service.index.pointer_store import FolderPointer
 from buffer_service.index.rebuild import rebuild
 from buffer_service.index.view import Found, View
@@ -71,6 +73,31 @@ def test_a_new_generation_starts_anew(check: RecallCheck) -> None:
     _offer(check, second, second.search(ROWS[:1], 10), 2)
 
     assert check.recall(1) is None
+
+
+def test_a_check_is_given_up_once_another_generation_is_served(check: RecallCheck) -> None:
+    """It would keep the old one in memory; the next is checked."""
+    first, second = _view(1), _view(2)
+    scanned, go_on = threading.Event(), threading.Event()
+
+    class Held(View):
+        """A view whose scan does not end before it may."""
+
+        def exact(self, queries: Vectors, k: int, between: Callable[[], object] = lambda: None) -> Found:
+            scanned.set()
+            assert go_on.wait(10)
+            between()
+            return super().exact(queries, k, between)
+
+    held = Held(first.sequence, first.pointer, first.main, first.delta, first.delta_rows)
+    check.offer(held, ROWS[:1], first.search(ROWS[:1], 10))
+    assert scanned.wait(10)
+    check.offer(second, ROWS[:1], second.search(ROWS[:1], 10))
+    go_on.set()
+    _offer(check, second, second.search(ROWS[:1], 10), CHECKS_MIN)
+
+    assert check.recall(1) is None
+    assert check.recall(2) == 1.0
 
 
 def test_no_share_means_no_checks() -> None:
