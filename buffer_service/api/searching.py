@@ -69,6 +69,7 @@ class Searches:
             buffer.settings.server.pending_searches_max,
             inline=lambda: buffer.engine.backend.active == "cpu",  # a call to a GPU is waited for
             before=before,
+            disturbed=lambda: buffer.writer.busy,
         )
 
     def close(self) -> None:

@@ -59,7 +59,7 @@ class Dispatcher:
     """Batches searches. ``search`` runs on the loop or on a thread; where it raises for a batch, each goes alone.
 
     ``inline`` tells whether the loop may search at all. ``before`` is called before it does, for what other threads are
-    to begin meanwhile. Searches are put on one event loop.
+    to begin meanwhile; ``disturbed`` tells whether one of them needs a core now. Searches are put on one event loop.
     """
 
     def __init__(
@@ -69,12 +69,14 @@ class Dispatcher:
         *,
         inline: Callable[[], bool],
         before: Callable[[], None] = lambda: None,
+        disturbed: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._search = search
         self._waiting_max = waiting_max
         self._inline = inline
         self._before = before
+        self._disturbed = disturbed
         self._clock = clock
         self._turn: list[Search] = []
         self._pace = Pace()
@@ -141,13 +143,14 @@ class Dispatcher:
                 self._queue.put(search)
             return
         self._before()
-        team = self._pace.team(rows) and openmp.spread()
+        disturbed = self._disturbed()
+        team = not disturbed and self._pace.team(rows) and openmp.spread()
         if not team:
             openmp.alone()
         began = self._clock()
         answers = self._answered(batch, self._on_loop)
         ended = self._clock()
-        self._pace.learn(rows, (ended - began) / rows, team=team)
+        self._pace.learn(rows, (ended - began) / rows, team=team, disturbed=disturbed)
         if team:
             if self._team_at is None:
                 batch[0].future.get_loop().call_later(_IDLE_S, self._look_at_team)

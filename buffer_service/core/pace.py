@@ -76,10 +76,12 @@ class Pace:
             return False
         return True
 
-    def learn(self, rows: int, row_s: float, *, team: bool) -> None:
-        """Take into account what each query of a batch took."""
+    def learn(self, rows: int, row_s: float, *, team: bool, disturbed: bool = False) -> None:
+        """Take into account what each query of a batch took; ``disturbed``, beside a thread that needed a core, too."""
         known = self._of(rows)
         known.row_s = _learned(known.row_s, row_s)
+        if disturbed:
+            return
         if not team:
             known.alone_s = _learned(known.alone_s, row_s)
         elif row_s < known.alone_s:

@@ -61,6 +61,7 @@ class Writer:
         self._flushed_at = time.monotonic()
         self._queue: queue.SimpleQueue[Write[Any] | Call[Any] | None] = queue.SimpleQueue()
         self._closing = False
+        self._at_work = False
         self.failure = ""
         """Why commits are refused until the process is restarted; empty while they are taken."""
         self.groups = 0
@@ -69,6 +70,11 @@ class Writer:
         """Operations in them."""
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
+
+    @property
+    def busy(self) -> bool:
+        """Whether it works on a write, or one waits. Any thread may ask."""
+        return self._at_work or not self._queue.empty()
 
     def submit(self, plan: Callable[[Plan], T]) -> Future[T]:
         """Queue a write; the future is answered when it is durable and visible. Raises OverloadedError."""
@@ -108,6 +114,7 @@ class Writer:
             deliver(writes)
             if call is not None:
                 call.run()
+            self._at_work = False
         self._commit_all([])
 
     def _gather(self) -> tuple[list[Write[Any]], Call[Any] | None]:
@@ -115,6 +122,7 @@ class Writer:
         gathered: list[Write[Any]] = []
         try:
             request = self._queue.get(timeout=self._flush_after_s)
+            self._at_work = True
             while request is not None and len(gathered) < _GROUP_REQUESTS_MAX:
                 if isinstance(request, Call):
                     return gathered, request
@@ -196,6 +204,7 @@ class Writer:
         now = time.monotonic()
         if self._closing or now - self._flushed_at >= self._flush_after_s:
             self._flushed_at = now
+            self._at_work = True
             plan.count_retrievals(self._retrievals.take())
 
     @property

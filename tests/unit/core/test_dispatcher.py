@@ -397,6 +397,20 @@ async def test_the_loop_searches_with_a_team_once_it_knows_what_a_batch_takes_al
 
 
 @pytest.mark.usefixtures("two_cores")
+async def test_the_loop_searches_alone_while_another_thread_needs_a_core() -> None:
+    """Such as the writer: a team would wait for it."""
+    threads, writing = Threads(), [False]
+    made = Dispatcher(
+        threads.search, WAITING_MAX, inline=lambda: True, disturbed=lambda: writing[0], clock=lambda: threads.now
+    )
+    for writing[0] in (False, False, True, True, False):
+        await asyncio.gather(*[_put(made, number) for number in range(TEAM_ROWS_MIN)])
+    made.close()
+
+    assert threads.used == [1, 2, 1, 1, 2]
+
+
+@pytest.mark.usefixtures("two_cores")
 async def test_the_thread_spreads_what_compares_many_rows_and_gives_the_cores_up_when_idle() -> None:
     """So that the loop may have them."""
     threads = Threads(openmp.MANY_ROWS)

@@ -57,6 +57,16 @@ def test_rests_become_shorter_again_while_a_team_is_quicker() -> None:
     assert done == [True] + REST_MIN * [False] + [True]
 
 
+def test_what_a_batch_takes_beside_another_thread_is_not_what_it_takes_alone() -> None:
+    """Else a team that is slow would seem quick."""
+    pace = Pace()
+    _batch(pace, SLOWER_S)
+    for _ in range(100):
+        pace.learn(ROWS, 10 * SLOWER_S, team=False, disturbed=True)
+
+    assert _batches(pace, 3, SLOWER_S) == [True, False, False]
+
+
 def test_what_a_batch_takes_alone_is_measured_anew_now_and_then() -> None:
     """It changes with the index."""
     done = _batches(Pace(), 4 * ALONE_EVERY, QUICKER_S)
