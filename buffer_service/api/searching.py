@@ -23,7 +23,6 @@ from buffer_service.core.ranking import Rank, Ranked
 from buffer_service.core.searching import SEQUENCE_TIMEOUT_S
 from buffer_service.errors import InvalidRequestError
 from buffer_service.index.main import TUNED, Effort
-from buffer_service.index.openmp import spreading
 from buffer_service.index.view import Found
 
 T = TypeVar("T")
@@ -93,17 +92,18 @@ class Searches:
         if self._buffer.serving.view.sequence < question.min_sequence:
             await self._reach(question.min_sequence)
         if question.wanted or question.rank or not 1 <= len(question.queries) <= BATCH_ROWS_MAX:
-            return await self._on_thread(lambda: self._search(question))
+            return await self._on_thread(
+                lambda: self._buffer.search(
+                    question.queries,
+                    question.k,
+                    wanted=question.wanted,
+                    rank=question.rank,
+                    effort=question.effort,
+                )
+            )
         found: Pending[Found] = Pending(asyncio.get_running_loop(), droppable=True)
         self.dispatcher.put(Search(question.queries, question.k, question.effort, found))
         return await found
-
-    def _search(self, question: Question) -> Found:
-        """Search at once, on whichever thread this is."""
-        with spreading():
-            return self._buffer.search(
-                question.queries, question.k, wanted=question.wanted, rank=question.rank, effort=question.effort
-            )
 
     async def _reach(self, sequence: int) -> None:
         deadline = time.monotonic() + SEQUENCE_TIMEOUT_S

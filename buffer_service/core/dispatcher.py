@@ -144,7 +144,7 @@ class Dispatcher:
             return
         self._before()
         disturbed = self._disturbed()
-        team = not disturbed and self._pace.team(rows) and openmp.spread()
+        team = not disturbed and self._pace.team(rows) and openmp.spread(small=True)
         if not team:
             openmp.alone()
         began = self._clock()

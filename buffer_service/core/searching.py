@@ -14,6 +14,7 @@ from buffer_service.core.retrievals import Retrievals
 from buffer_service.core.serving import Serving
 from buffer_service.errors import InvalidRequestError
 from buffer_service.index.main import Effort
+from buffer_service.index.openmp import spreading
 from buffer_service.index.view import Found
 from buffer_service.settings import Settings
 
@@ -55,11 +56,12 @@ class Searcher:
         conditions = parse(wanted) if wanted else []
         rows = k if rank is None else rank.candidates_for(k, self._settings.server.k_max)
         view = self._serving.wait_for(min_sequence, SEQUENCE_TIMEOUT_S)
-        if conditions:
-            found = view.search_among(queries, rows, self._columns.allowed(conditions), effort)
-        else:
-            found = view.search(queries, rows, effort)
-            self._check.offer(view, queries, found)
+        with spreading():
+            if conditions:
+                found = view.search_among(queries, rows, self._columns.allowed(conditions), effort)
+            else:
+                found = view.search(queries, rows, effort)
+                self._check.offer(view, queries, found)
         if rank is not None:
             found = self._ranker.ranked(found, k, rank)
         self._retrievals.note(found.ids, searched=True)

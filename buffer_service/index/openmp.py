@@ -52,10 +52,10 @@ class _Cores:
         self._claimed = 0
         self._lock = threading.Lock()
 
-    def claim(self) -> int:
+    def claim(self, most: int) -> int:
         """Return how many are claimed by this, 0 where others have them all."""
         with self._lock:
-            claimed = max(0, min(CORES_MAX - 1, self.spare - self._claimed))
+            claimed = max(0, min(most, self.spare - self._claimed))
             self._claimed += claimed
             return claimed
 
@@ -70,7 +70,11 @@ class _Mine(threading.local):
 
     applied = 0
     """The number that OpenMP knows, 0 where none was set."""
+    begun = False
+    """Whether there are threads that OpenMP keeps for it."""
     claimed = 0
+    decides = False
+    """Whether it has said itself what is to be spread."""
     large = small = False
     """Whether calls that compare many rows are spread, and whether the others are."""
 
@@ -88,10 +92,14 @@ def use_threads(count: int) -> None:
     faiss.cvar.distance_compute_blas_threshold = BLAS_THRESHOLD
 
 
-def spread(*, small: bool = True) -> bool:
-    """Spread the calling thread's calls from here on, small ones too or not; False where others have the cores."""
+def spread(*, small: bool) -> bool:
+    """Spread the calling thread's calls from here on; returns False where others have the cores.
+
+    Over a team, ``small`` ones too, or else over all cores those alone that compare many rows.
+    """
     if not _mine.claimed:
-        _mine.claimed = _cores.claim()
+        _mine.claimed = _cores.claim((TEAM if small else CORES_MAX) - 1)
+    _mine.decides = True
     _mine.large = _mine.claimed > 0
     _mine.small = _mine.large and small
     return _mine.large
@@ -99,24 +107,28 @@ def spread(*, small: bool = True) -> bool:
 
 def alone() -> None:
     """Spread the calling thread's calls no more; the cores stay claimed."""
+    _mine.decides = True
     _mine.large = _mine.small = False
 
 
 def give_up() -> None:
     """End the threads over which the calling thread's calls were spread, for others to have the cores."""
-    alone()
-    if _mine.claimed:
+    if _mine.begun:
         _library.omp_pause_resource_all(_SOFT)
-        _cores.release(_mine.claimed)
-        _mine.claimed = 0
+    _cores.release(_mine.claimed)
+    _mine.applied = _mine.claimed = 0
+    _mine.begun = _mine.decides = _mine.large = _mine.small = False
 
 
 @contextmanager
 def spreading() -> Iterator[None]:
-    """Spread the calls of the block that compare many rows, where other threads have not the cores.
+    """Spread the calls of the block that compare many rows over the cores that others have not claimed.
 
-    Threads are begun and ended with it, which a small call is not worth.
+    What the calling thread has said itself holds. Threads are begun by such a call and ended with the block.
     """
+    if _mine.decides:
+        yield
+        return
     spread(small=False)
     try:
         yield
@@ -132,6 +144,7 @@ def prepare_thread(rows: int = 0) -> None:
     if _mine.applied != wanted:
         faiss.omp_set_num_threads(wanted)
         _mine.applied = wanted
+        _mine.begun |= _mine.claimed > 0 and wanted > 1
 
 
 def cores() -> int:

@@ -369,7 +369,7 @@ def two_cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def _spread_on_a_thread() -> bool:
-    may = openmp.spread()
+    may = openmp.spread(small=True)
     openmp.give_up()
     return may
 
@@ -430,7 +430,7 @@ async def test_the_loop_searches_alone_while_others_have_the_cores() -> None:
     taken, done = threading.Event(), threading.Event()
 
     def keep() -> None:
-        assert openmp.spread()
+        assert openmp.spread(small=True)
         taken.set()
         done.wait(10)
         openmp.give_up()

@@ -57,30 +57,43 @@ def _threads(rows: int) -> int:
     return int(faiss.omp_get_max_threads())
 
 
-@pytest.mark.parametrize(("chosen", "few", "many"), [(0, openmp.TEAM, 3), (1, 1, 1), (2, 2, 2)])
+@pytest.mark.parametrize(
+    ("chosen", "over", "few", "many"),
+    [(0, "team", openmp.TEAM, openmp.TEAM), (0, "cores", 1, 3), (1, "team", 1, 1), (2, "cores", 2, 2)],
+)
 def test_calls_are_spread_where_a_thread_says_so(
-    monkeypatch: pytest.MonkeyPatch, chosen: int, few: int, many: int
+    monkeypatch: pytest.MonkeyPatch, chosen: int, over: str, few: int, many: int
 ) -> None:
-    """Over a team, from many rows on over all cores; unless a number was chosen, which is for all calls."""
+    """Over a team or, from many rows on, over all cores; unless a number was chosen, which is for all calls."""
     monkeypatch.setattr(openmp, "cores", lambda: 3)
     openmp.use_threads(chosen)
-    assert (_threads(0), _threads(openmp.MANY_ROWS)) == (max(1, chosen), max(1, chosen))
+    usual = max(1, chosen)
+    assert (_threads(0), _threads(openmp.MANY_ROWS)) == (usual, usual)
 
-    assert openmp.spread() == (chosen == 0)
+    assert openmp.spread(small=over == "team") == (chosen == 0)
     assert (_threads(0), _threads(openmp.MANY_ROWS - 1), _threads(openmp.MANY_ROWS)) == (few, few, many)
     openmp.alone()
-    assert (_threads(0), _threads(openmp.MANY_ROWS)) == (max(1, chosen), max(1, chosen))
+    assert (_threads(0), _threads(openmp.MANY_ROWS)) == (usual, usual)
     openmp.give_up()
 
 
 def test_a_block_spreads_only_calls_that_compare_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To begin threads takes longer than a small call."""
+    """To begin threads takes longer than a small call; what the thread has said itself holds."""
     monkeypatch.setattr(openmp, "cores", lambda: 3)
     openmp.use_threads(0)
 
     with openmp.spreading():
         assert (_threads(openmp.MANY_ROWS - 1), _threads(openmp.MANY_ROWS)) == (1, 3)
     assert _threads(openmp.MANY_ROWS) == 1
+
+    openmp.alone()
+    with openmp.spreading():
+        assert _threads(openmp.MANY_ROWS) == 1
+    assert openmp.spread(small=True)
+    with openmp.spreading():
+        assert _threads(0) == openmp.TEAM
+    assert _threads(0) == openmp.TEAM
+    openmp.give_up()
 
 
 @given(cores=st.integers(1, 12), claims=st.lists(st.booleans(), min_size=1, max_size=12))
@@ -93,7 +106,7 @@ def test_no_more_threads_than_cores_are_spread_over(cores: int, claims: list[boo
 
         def claim(*, keep: bool) -> int:
             """Return the threads beside this one, 0 where it gave them up."""
-            mine = _threads(openmp.MANY_ROWS) - 1 if openmp.spread() else 0
+            mine = _threads(openmp.MANY_ROWS) - 1 if openmp.spread(small=False) else 0
             if not keep:
                 openmp.give_up()
             barrier.wait(10)
@@ -108,7 +121,7 @@ def test_no_more_threads_than_cores_are_spread_over(cores: int, claims: list[boo
             ended.result()
         assert sum(kept) <= cores - 1
 
-        assert openmp.spread() == (cores > 1)
+        assert openmp.spread(small=True) == (cores > 1)
         openmp.give_up()
 
 
@@ -118,7 +131,7 @@ def test_threads_end_when_they_are_given_up(monkeypatch: pytest.MonkeyPatch) -> 
     openmp.use_threads(0)
     rows = unit_vectors(64, DIMENSION)
     before = _tasks()
-    assert openmp.spread()
+    assert openmp.spread(small=True)
     scores_at("cosine", rows, rows, np.zeros((64, 64), np.int64))
     begun = _tasks() - before
 
