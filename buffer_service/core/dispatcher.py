@@ -10,12 +10,11 @@ grow by themselves. What its caller has given up is dropped.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -178,11 +177,8 @@ class Dispatcher:
         dropped = [search for search in batch if search.future.cancelled()]
         counts.dropped += len(dropped)
         answers: list[tuple[Search, Answer]] = [(search, _gone()) for search in dropped]
-        groups: dict[tuple[int, Effort], list[Search]] = {}
-        for search in batch:
-            if search not in dropped:
-                groups.setdefault((search.k, search.effort), []).append(search)
-        for group in groups.values():
+        wanted = [search for search in batch if search not in dropped] if dropped else batch
+        for group in _alike(wanted):
             counts.batches += 1
             counts.rows += sum(len(search.queries) for search in group)
             answers += zip(group, self._answers(group), strict=True)
@@ -227,6 +223,19 @@ class Dispatcher:
         ]
 
 
+def _alike(searches: list[Search]) -> Iterable[list[Search]]:
+    """Return those that can be one call together."""
+    if not searches:
+        return []
+    k, effort = searches[0].k, searches[0].effort
+    if all(search.k == k and search.effort is effort for search in searches):  # nearly always, and soon found out
+        return [searches]
+    groups: dict[tuple[int, Effort], list[Search]] = {}
+    for search in searches:
+        groups.setdefault((search.k, search.effort), []).append(search)
+    return groups.values()
+
+
 def _gone() -> OverloadedError:
     return OverloadedError("the caller has gone; nothing was done")
 
@@ -244,8 +253,10 @@ def _deliver(answers: list[tuple[Search, Answer]]) -> None:
 
 def _answer_all(answers: list[tuple[Search, Answer]]) -> None:
     for search, answer in answers:
-        with contextlib.suppress(asyncio.InvalidStateError):  # given up meanwhile
+        try:
             if isinstance(answer, BaseException):
                 search.future.set_exception(answer)
             else:
                 search.future.set_result(answer)
+        except asyncio.InvalidStateError:
+            log.debug("a search was given up while it was done")

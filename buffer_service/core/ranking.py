@@ -57,7 +57,7 @@ class Rank(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True
         return given
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ranked(Found):
     """An answer ordered by score, and the parts of each score, (n, k) float64, 0 where there is no id."""
 
