@@ -45,7 +45,7 @@ class Retrievals:
         with self._lock:
             self._gathered.append((_SEARCHES if searched else _SAMPLES, np.array(ids).ravel(), None))
             if len(self._gathered) >= _GATHERED_MAX:
-                self._gathered = [_added_up(self._gathered, kind) for kind in (_SEARCHES, _SAMPLES)]
+                self._gathered = [(kind, *_added_up(*_joined(self._gathered, kind))) for kind in (_SEARCHES, _SAMPLES)]
 
     def take(self) -> list[tuple[int, int, int]]:
         """Return (id, searches, samples) of up to TAKEN_MAX experiences, and count these anew. On the writer thread."""
@@ -53,8 +53,7 @@ class Retrievals:
             gathered, self._gathered = self._gathered, []
         self._make_room()
         for kind in (_SEARCHES, _SAMPLES):
-            _, ids, counts = _joined(gathered, kind)
-            self._add(kind, ids, counts)
+            self._add(kind, *_joined(gathered, kind))
         slots = self._turn()
         rows = np.column_stack([self._ids[slots], self._counts[:, slots].T])
         self._counts[:, slots] = 0
@@ -93,18 +92,17 @@ class Retrievals:
         return waiting
 
 
-def _joined(gathered: list[tuple[int, Ids, Counts | None]], kind: int) -> tuple[int, Ids, Counts]:
+def _joined(gathered: list[tuple[int, Ids, Counts | None]], kind: int) -> tuple[Ids, Counts]:
     """Return what was retrieved in this way and how often; an id may be there twice, and stands for something."""
     parts = [(ids, counts) for which, ids, counts in gathered if which == kind]
     if not parts:
-        return kind, np.zeros(0, np.int64), np.zeros(0, np.int64)
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
     ids = np.concatenate([ids for ids, _ in parts])
     counts = np.concatenate([np.ones(len(ids), np.int64) if counts is None else counts for ids, counts in parts])
-    return kind, ids[ids > 0], counts[ids > 0]
+    return ids[ids > 0], counts[ids > 0]
 
 
-def _added_up(gathered: list[tuple[int, Ids, Counts | None]], kind: int) -> tuple[int, Ids, Counts]:
+def _added_up(ids: Ids, counts: Counts) -> tuple[Ids, Counts]:
     """Return each id once."""
-    _, ids, counts = _joined(gathered, kind)
     once, places = np.unique(ids, return_inverse=True)
-    return kind, once, np.bincount(places, counts, len(once)).astype(np.int64)
+    return once, np.bincount(places, counts, len(once)).astype(np.int64)
