@@ -78,7 +78,7 @@ class Dispatcher:
         self._disturbed = disturbed
         self._clock = clock
         self._turn: list[Search] = []
-        self._pace = Pace()
+        self._pace = Pace(openmp.core_free)
         self._team_at: float | None = None
         """When the loop's team last searched, None where the loop has none."""
         self._queue: queue.SimpleQueue[Search | None] = queue.SimpleQueue()

@@ -1,12 +1,15 @@
 """What a turn's searches take on the event loop: whether they are done there at all, and alone or by a team.
 
 A team of threads is quicker while each has a core to itself. Where something else needs one of the cores, the team
-waits for the thread that has none, and a search takes several times what it takes alone; nobody says so beforehand. So
-a team is tried for as long as it is quicker, and left alone for ever longer while it is not.
+waits for the thread that has none, and a search takes several times what it takes alone. So a team is used for as long
+as it is quicker, and left alone for ever longer while it is not; once it was not, it is tried only when a core is free
+at the end of a batch, for each try that fails makes many wait. What the system says of cores is not enough alone: some
+of them may be for others.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 BATCH_ROWS_MAX = 64
@@ -27,10 +30,12 @@ _FORGETTING = 0.99
 
 TEAM_ROWS_MIN = 4
 """Fewer queries are not worth a team."""
+SLOWER = 1.25
+"""A team has failed when a batch took it so many times what one takes alone: one in fifty takes a little longer."""
 REST_MIN, REST_MAX = 8, 64
-"""Batches done alone after one that took a team longer: twice as many each time,"""
+"""Batches done alone after a team has failed: twice as many each time,"""
 WON_MIN = 16
-"""and half as many after so many that were quicker."""
+"""and half as many after so many with which it has not."""
 ALONE_EVERY = 256
 """One of so many batches is done alone, to know what that takes by now."""
 
@@ -41,16 +46,22 @@ class _Known:
 
     row_s: float = 0.0
     alone_s: float = 0.0
+    team_s: float = 0.0
     batches: int = 0
     won: int = 0
     rest: int = REST_MIN
     resting: int = 0
+    failed: bool = False
+    """Whether the team has, the last time it was used."""
 
 
 class Pace:
-    """See the module. On the event loop."""
+    """See the module; ``core_free`` tells whether a core has nothing to do right now. On the event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, core_free: Callable[[], bool]) -> None:
+        self._look = core_free
+        self._core_free = True
+        """At the end of the last batch that was done alone."""
         self._known = [_Known() for _ in range(BATCH_ROWS_MAX.bit_length())]
         """By the number of queries in a batch: of 1, from 2, from 4 and so on."""
 
@@ -74,22 +85,28 @@ class Pace:
         if known.resting:
             known.resting -= 1
             return False
-        return True
+        return self._core_free or not known.failed
 
     def learn(self, rows: int, row_s: float, *, team: bool, disturbed: bool = False) -> None:
         """Take into account what each query of a batch took; ``disturbed``, beside a thread that needed a core, too."""
         known = self._of(rows)
         known.row_s = _learned(known.row_s, row_s)
+        if not team and rows >= TEAM_ROWS_MIN:
+            self._core_free = self._look()
         if disturbed:
             return
         if not team:
             known.alone_s = _learned(known.alone_s, row_s)
-        elif row_s < known.alone_s:
-            known.won += 1
-            if known.won == WON_MIN:
-                known.won, known.rest = 0, max(REST_MIN, known.rest // 2)
-        else:
+            return
+        known.team_s = _learned(known.team_s, row_s)
+        known.failed = known.team_s >= known.alone_s or row_s >= SLOWER * known.alone_s
+        if known.failed:
             known.resting, known.won, known.rest = known.rest, 0, min(2 * known.rest, REST_MAX)
+            known.team_s = 0.0
+            return
+        known.won += 1
+        if known.won == WON_MIN:
+            known.won, known.rest = 0, max(REST_MIN, known.rest // 2)
 
     def _of(self, rows: int) -> _Known:
         return self._known[min(rows, BATCH_ROWS_MAX).bit_length() - 1]

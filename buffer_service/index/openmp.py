@@ -33,6 +33,7 @@ CORES_MAX = 8
 PAIRS = 2
 """FAISS's ``parallel_mode`` that spreads all pairs of a query and a list, so that one query gains as well as many."""
 
+_LOAD = Path("/proc/loadavg")
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _SOFT = 1
 """``omp_pause_soft`` of the OpenMP specification: what was set stays set."""
@@ -79,7 +80,27 @@ class _Mine(threading.local):
     """Whether calls that compare many rows are spread, and whether the others are."""
 
 
+class _Load:
+    """The threads of the machine that run, or would if there were a core."""
+
+    def __init__(self) -> None:
+        self.cores = os.cpu_count() or 1
+        try:
+            self._file = os.open(_LOAD, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # another system
+            self._file = -1
+
+    @property
+    def running(self) -> int:
+        """Return how many there are at this moment, the calling one among them; 0 where that is not known."""
+        if self._file < 0:
+            return 0
+        _, _, _, threads, *_ = os.pread(self._file, 128, 0).split()
+        return int(threads.partition(b"/")[0])
+
+
 _cores = _Cores()
+_load = _Load()
 _mine = _Mine()
 
 
@@ -103,6 +124,14 @@ def spread(*, small: bool) -> bool:
     _mine.large = _mine.claimed > 0
     _mine.small = _mine.large and small
     return _mine.large
+
+
+def core_free() -> bool:
+    """Tell whether a core of this machine has nothing to do right now; true where the system does not say.
+
+    Takes a microsecond. It counts cores that only others may use as well, so a team may be slow all the same.
+    """
+    return _load.running < _load.cores
 
 
 def alone() -> None:

@@ -190,3 +190,19 @@ def test_faiss_threads_wait_briefly_unless_the_environment_says_else(given: dict
     ).stderr
 
     assert f"GOMP_SPINCOUNT = '{expected}'" in shown
+
+
+def test_a_core_is_free_where_fewer_threads_run_than_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This thread runs, at least."""
+    monkeypatch.setattr(openmp._load, "cores", 1)
+    assert not openmp.core_free()
+    monkeypatch.setattr(openmp._load, "cores", 100_000)
+    assert openmp.core_free()
+
+
+def test_a_core_counts_as_free_where_the_system_does_not_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Then it shows in what batches take."""
+    monkeypatch.setattr(openmp, "_LOAD", tmp_path / "none")
+    monkeypatch.setattr(openmp, "_load", openmp._Load())
+
+    assert openmp.core_free()
