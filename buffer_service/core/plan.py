@@ -155,7 +155,7 @@ class Plan:
 
     def count_retrievals(self, counts: list[tuple[int, int, int]]) -> None:
         """Add gathered retrieval counts; those of experiences that have gone are dropped."""
-        live = [count for count in counts if self.group.version(count[0]) is not None]
+        live = [count for count in counts if self.group.is_live(count[0])]
         if live:
             self.group.apply(CountRetrievals(self.next_sequence, live))
 

@@ -213,7 +213,7 @@ class FileStore:
         places = self._log.append(
             group.operations[0].sequence, group.operations, [*records, *(copy.data for copy in copies)]
         )
-        self._maintenance.note(len(group.rows) + len(group.dropped), self._log.appended_bytes - before)
+        self._maintenance.note(group.change_count, self._log.appended_bytes - before)
         for experience, place in zip([*group.appended, *(copy.id for copy in copies)], places, strict=True):
             group.move(experience, place)
         self._count_live(group, copies, places)

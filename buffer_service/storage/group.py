@@ -31,13 +31,16 @@ class Group:
     """Changes on top of a table that do not touch it until they are published.
 
     ``rows`` holds the new value of every row that was added or changed and is live at the end; ``dropped`` the ids
-    that were live in the table and are not any more; ``appended`` the appends whose row is live at the end, by id.
+    that were live in the table and are not any more; ``appended`` the appends whose row is live at the end, by id;
+    ``counts`` the retrievals by search and by sample of live experiences of which nothing else changes, so that no row
+    is made of them.
     """
 
     table: Table
     header: Header
     operations: list[Operation] = field(default_factory=list)
     rows: dict[int, Row] = field(default_factory=dict)
+    counts: dict[int, tuple[int, int]] = field(default_factory=dict)
     dropped: set[int] = field(default_factory=set)
     appended: dict[int, Append] = field(default_factory=dict)
     requests: dict[str, RequestAnswer] = field(default_factory=dict)
@@ -54,9 +57,9 @@ class Group:
         """Return the row as it is after the operations so far; changing it changes the group."""
         if experience in self.rows:
             return self.rows[experience]
-        if experience in self.dropped:
+        if experience in self.dropped or (row := self.table.row(experience)) is None:
             return None
-        return self.table.row(experience)
+        return self._counted(row)
 
     def version(self, experience: int) -> int | None:
         """Return the version of a live experience after the operations so far, None when it is not live.
@@ -67,6 +70,19 @@ class Group:
             return self.rows[experience].version
         slot = None if experience in self.dropped else self.table.slots.get(experience)
         return None if slot is None else self.table.version.item(slot)
+
+    def is_live(self, experience: int) -> bool:
+        """Tell whether an experience is live after the operations so far."""
+        return experience in self.rows or (experience not in self.dropped and experience in self.table.slots)
+
+    @property
+    def change_count(self) -> int:
+        """Number of experiences that it changes."""
+        return len(self.rows) + len(self.counts) + len(self.dropped)
+
+    def counted_rows(self) -> list[Row]:
+        """Return the new rows of what is in ``counts``."""
+        return [self._counted(row) for row in self.table.rows_of(list(self.counts))]
 
     def live_count(self) -> int:
         """Return the number of live experiences after the operations so far."""
@@ -119,6 +135,7 @@ class Group:
         """Write the changes into the table, and return the slots they are in. Call once, after the commit."""
         slots = [slot for experience in self.dropped if (slot := self.table.drop(experience)) is not None]
         slots += [self.table.put(row) for row in self.rows.values()]
+        slots += self.table.count(self.counts)
         self.table.header = self.header
         remember(self.table.requests, self.requests)
         remember(self.table.retired, self.retired)
@@ -149,6 +166,7 @@ class Group:
                 self.retired[client_id] = RequestAnswer(fingerprint, experience.to_bytes(8, "big"))
         self.rows.pop(experience, None)
         self.appended.pop(experience, None)
+        self.counts.pop(experience, None)
         if experience in self.table.slots:
             self.dropped.add(experience)
 
@@ -169,14 +187,25 @@ class Group:
             self.requests[operation.request_id] = RequestAnswer(operation.fingerprint, operation.answer)
 
     def _count_retrievals(self, operation: CountRetrievals) -> None:
-        self._take([experience for experience, _, _ in operation.counts])
         for experience, searched, sampled in operation.counts:
             if (row := self.rows.get(experience)) is not None:
                 row.search_retrievals += searched
                 row.sample_retrievals += sampled
+            elif self.is_live(experience):
+                before = self.counts.get(experience, (0, 0))
+                self.counts[experience] = before[0] + searched, before[1] + sampled
 
     def _take(self, experiences: list[int]) -> None:
         """Have the rows of these in ``rows``, as far as they are live, in order to change them."""
         missing = [item for item in experiences if item not in self.rows and item not in self.dropped]
         if missing:  # seldom for the appends of this very group, each of which comes by
-            self.rows |= {row.id: row for row in self.table.rows_of(missing)}
+            self.rows |= {row.id: self._counted(row) for row in self.table.rows_of(missing)}
+            for experience in missing:
+                self.counts.pop(experience, None)
+
+    def _counted(self, row: Row) -> Row:
+        """Return a row of the table with the retrievals of this group."""
+        searched, sampled = self.counts.get(row.id, (0, 0))
+        row.search_retrievals += searched
+        row.sample_retrievals += sampled
+        return row

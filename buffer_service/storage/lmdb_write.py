@@ -118,8 +118,8 @@ class Writer:
             at = key(experience)
             body = encode_record(append.payload, append.vector)
             transaction.put(at, sealed(at, body), db=databases.records, append=True)
-        for experience, row in group.rows.items():
-            at = key(experience)
+        for row in (*group.rows.values(), *group.counted_rows()):
+            at = key(row.id)
             transaction.put(at, sealed(at, encode_row(row)), db=databases.rows)
         self._requests.put(transaction, group.requests)
         self._retired.put(transaction, group.retired)

@@ -215,7 +215,7 @@ class _Recovery:
         for experience, start in frame.records:
             group.move(experience, place_of(segment.header.number, offset + start))
         found.replayed_operations += len(frame.operations)
-        found.replayed_changes += len(group.rows) + len(group.dropped)
+        found.replayed_changes += group.change_count
         group.publish()
         segment.record_count += len(frame.records)
         segment.record_bytes += frame.record_bytes

@@ -211,6 +211,17 @@ class Table:
             self.slots[row.id] = slot
         return slot
 
+    def count(self, retrievals: Mapping[int, tuple[int, int]]) -> list[int]:
+        """Add retrievals by search and by sample to live rows, by id; returns their slots."""
+        if not retrievals:
+            return []
+        slots = self.slots_of(np.fromiter(retrievals, np.int64, len(retrievals)))
+        added = np.array(list(retrievals.values()), np.int64)
+        self.search_retrievals[slots] += added[:, 0]
+        self.sample_retrievals[slots] += added[:, 1]
+        found: list[int] = slots.tolist()
+        return found
+
     def drop(self, experience: int) -> int | None:
         """Drop a row and return the slot it had, None when it was not live."""
         slot = self.slots.pop(experience, None)
