@@ -51,8 +51,6 @@ class _Known:
     won: int = 0
     rest: int = REST_MIN
     resting: int = 0
-    failed: bool = False
-    """Whether the team has, the last time it was used."""
 
 
 class Pace:
@@ -62,6 +60,8 @@ class Pace:
         self._look = core_free
         self._core_free = True
         """At the end of the last batch that was done alone."""
+        self._failed = False
+        """Whether a team has, the last time one was used, with however many queries."""
         self._known = [_Known() for _ in range(BATCH_ROWS_MAX.bit_length())]
         """By the number of queries in a batch: of 1, from 2, from 4 and so on."""
 
@@ -85,7 +85,7 @@ class Pace:
         if known.resting:
             known.resting -= 1
             return False
-        return self._core_free or not known.failed
+        return self._core_free or not self._failed
 
     def learn(self, rows: int, row_s: float, *, team: bool, disturbed: bool = False) -> None:
         """Take into account what each query of a batch took; ``disturbed``, beside a thread that needed a core, too."""
@@ -99,8 +99,8 @@ class Pace:
             known.alone_s = _learned(known.alone_s, row_s)
             return
         known.team_s = _learned(known.team_s, row_s)
-        known.failed = known.team_s >= known.alone_s or row_s >= SLOWER * known.alone_s
-        if known.failed:
+        self._failed = known.team_s >= known.alone_s or row_s >= SLOWER * known.alone_s
+        if self._failed:
             known.resting, known.won, known.rest = known.rest, 0, min(2 * known.rest, REST_MAX)
             known.team_s = 0.0
             return
