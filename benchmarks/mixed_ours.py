@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,15 +16,17 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks import search_ours
+from benchmarks.caller import Caller
 from benchmarks.datasets import Vectors
 from benchmarks.mixed_timeline import Phase, Timeline, phase, timeline
 from benchmarks.observed import Memory
 from benchmarks.peers.contestant import Samples, finish, pacing, post, read_samples, start, timing
 from benchmarks.processes import ROOT, Server
 from benchmarks.search_data import Corpus, Ids, K
-from buffer_client import BufferClient, Experience
+from buffer_service.api.messages import JSON, MESSAGE_PACK
 from buffer_service.contract import names
 from buffer_service.contract.generation import generation_name
+from buffer_service.contract.status import ServiceStatus
 
 BESIDE_S = 15.0
 """Seconds of searches beside appends before the first rebuild and after each switch."""
@@ -32,7 +35,7 @@ AROUND_S = 1.0
 _LONG_S = 3600.0
 _KEPT = 20
 _PROBES_INTERVAL_S = 0.2
-_POLL_INTERVAL_S = 0.05
+_POLL_INTERVAL_S = 0.2
 _SWITCH_TIMEOUT_S = 600.0
 _TOLERANCE = 1e-3
 _NICELY = ("nice", "-n", "10")
@@ -72,16 +75,24 @@ class Probes:
 
     def run(self, url: str, rows: Vectors, stopped: threading.Event) -> None:
         """Probe until stopped."""
-        with BufferClient(url) as client:
+        with closing(Caller(url)) as caller:
             while not stopped.wait(_PROBES_INTERVAL_S):
-                row = rows[self.done % len(rows)]
-                (experience,) = client.append([Experience(visual=row, confidence=0.5)]).ids.tolist()
-                if int(client.search(vectors=row[None], k=1).ids[0, 0]) != experience:
+                row = rows[self.done % len(rows)].astype("<f4").tobytes()
+                body = msgspec.msgpack.encode({"experiences": [{"visual": row, "confidence": 0.5}]})
+                answer = caller.call("POST", "/v1/experiences", body, MESSAGE_PACK)
+                (experience,) = msgspec.msgpack.decode(answer)["ids"]
+                if self._found(caller, row)[0] != experience:
                     self.wrong.append(f"{experience} was appended and not found")
-                client.remove(experience)
-                if experience in client.search(vectors=row[None], k=K).ids[0].tolist():
+                caller.call("DELETE", f"/v1/experiences/{experience}")
+                if experience in self._found(caller, row):
                     self.wrong.append(f"{experience} was removed and found")
                 self.done += 1
+
+    @staticmethod
+    def _found(caller: Caller, row: bytes) -> list[int]:
+        answer = caller.call("POST", search_ours.SEARCH_PATH, row, search_ours.OCTETS)
+        ids: list[int] = np.frombuffer(answer, "<i8", K).tolist()
+        return ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,12 +210,16 @@ def _rebuild(server: Server, place: Path) -> Rebuild:
     if process.returncode:
         raise RuntimeError(f"the rebuild failed: {errors[-500:].decode()}")
     built = time.monotonic()
-    with BufferClient(server.url) as client:
-        while client.status().generation < generation:
+    with closing(Caller(server.url)) as caller:
+        while _status(caller).generation < generation:
             if time.monotonic() > built + _SWITCH_TIMEOUT_S:
-                raise TimeoutError(f"{generation_name(generation)} is not served: {client.status()}")
+                raise TimeoutError(f"{generation_name(generation)} is not served: {_status(caller)}")
             time.sleep(_POLL_INTERVAL_S)
     return Rebuild(began, built, time.monotonic(), usage.ru_utime + usage.ru_stime)
+
+
+def _status(caller: Caller) -> ServiceStatus:
+    return msgspec.json.decode(caller.call("GET", "/v1/status", content_type=JSON), type=ServiceStatus)
 
 
 def _check(corpus: Corpus, searched: Path, appended: Path) -> tuple[int, list[str]]:
