@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import faiss
 
@@ -42,13 +43,36 @@ def write_atomically(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
-def sha256_of(path: Path) -> str:
-    """Return the hex SHA-256 of a file's content."""
+def sha256_of(path: Path, between: Callable[[], object] = lambda: None) -> str:
+    """Return the hex SHA-256 of a file's content; ``between`` is called after each block, of half a millisecond."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
+            between()
     return digest.hexdigest()
+
+
+class Spread:
+    """Writes a file so that it goes to disk as it is written, a block at a time.
+
+    A log on the same disk would have to wait for all of it at once otherwise.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._waiting_bytes = 0
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Write all of it; returns its size in bytes."""
+        view = memoryview(data).cast("B")
+        for start in range(0, len(view), _BLOCK_BYTES):
+            self._waiting_bytes += self._file.write(view[start : start + _BLOCK_BYTES])
+            if self._waiting_bytes >= _BLOCK_BYTES:
+                self._file.flush()
+                os.fdatasync(self._file.fileno())
+                self._waiting_bytes = 0
+        return len(view)
 
 
 def write_index(index: Any, path: Path) -> None:  # noqa: ANN401 - FAISS has no types
@@ -57,4 +81,4 @@ def write_index(index: Any, path: Path) -> None:  # noqa: ANN401 - FAISS has no 
     FAISS itself turns a full disk into a RuntimeError, and says nothing when what it has buffered cannot be written.
     """
     with path.open("wb") as file:
-        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
+        faiss.write_index(index, faiss.PyCallbackIOWriter(Spread(file).write))

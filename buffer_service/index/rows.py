@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from buffer_service.index.files import Spread
 from buffer_service.index.metric import Ids, Positions, Vectors
 
 _BLOCK_ROWS = 8192
@@ -45,17 +45,13 @@ class Rows:
         return result
 
     def write(self, path: Path) -> Vectors:
-        """Write all vectors to a file of numpy's format, a block at a time, and return them, mapped.
-
-        Each block goes to disk before the next: a log on the same disk would have to wait for all of them together.
-        """
+        """Write all vectors to a file of numpy's format and return them, mapped."""
         header = {"descr": "<f4", "fortran_order": False, "shape": (self.count, self.dimension)}
         with path.open("wb") as file:
             # Not through a map: on a full disk that ends the process.
             np.lib.format.write_array_header_1_0(file, header)
+            spread = Spread(file)
             for block in self.blocks():
-                file.write(block.data)
-                file.flush()
-                os.fdatasync(file.fileno())
+                spread.write(block.data)
         vectors: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
         return vectors
