@@ -25,6 +25,7 @@ from buffer_service.index.generations import load, read_manifest
 from buffer_service.index.main import MainIndex
 from buffer_service.index.pointer_store import PointerStore
 from buffer_service.observability.process import memory_limit_bytes, rss_bytes
+from buffer_service.rests import Rests
 from buffer_service.settings import Settings
 from buffer_service.storage.operations import SwitchIndex
 from buffer_service.storage.rows import Header
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 
 POLL_INTERVAL_S = 0.1
 _RETRY_INTERVAL_S = 5.0
+_REST = 2
+"""Times as long as it worked that the thread rests while it prepares a generation: nobody waits for that."""
 
 
 class Loader:
@@ -43,10 +46,11 @@ class Loader:
         self._engine = engine
         self._indexes = indexes
 
-    def load(self, pointer: Pointer, sequence: int | None) -> MainIndex:
+    def load(self, pointer: Pointer, sequence: int | None, between: Callable[[], object] = lambda: None) -> MainIndex:
         """Check the memory budget and load; raises RefusedGenerationError.
 
         With no ``sequence`` to compare with, whoever serves the index must see to it that it is not of the future.
+        ``between`` is called after each piece of the work.
         """
         manifest, _ = read_manifest(self._indexes, pointer.generation)
         if sequence is not None:
@@ -59,7 +63,7 @@ class Loader:
                 f"more than the limit of {limit} bytes"
             )
         embedding = self._settings.embedding
-        return load(self._engine, self._indexes, pointer, embedding.dimension, embedding.metric)
+        return load(self._engine, self._indexes, pointer, embedding.dimension, embedding.metric, between)
 
     def load_at_start(
         self, pointer: Pointer, loading: Future[MainIndex], header: Header
@@ -193,9 +197,11 @@ class Follower:
         self._finish(pointer, time.monotonic() - started)
 
     def _prepare(self, pointer: Pointer) -> Coming:
-        main = self._loader.load(pointer, self._serving.view.sequence)
+        rest = Rests(_REST, self._stop.wait)
+        main = self._loader.load(pointer, self._serving.view.sequence, rest)
         live = self._writer.between_groups(self._serving.begin_switch).result()
-        return self._serving.prepare(pointer, main, live)
+        rest.begin()
+        return self._serving.prepare(pointer, main, live, rest)
 
     def _plan_switch(self, plan: Plan, coming: Coming) -> None:
         pointer = coming.pointer

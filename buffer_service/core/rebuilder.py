@@ -18,6 +18,8 @@ from buffer_service.errors import ExperienceBufferError
 from buffer_service.index.errors import IndexFailure
 from buffer_service.index.export import Exporter, ExportManifest, ExportPoint
 from buffer_service.index.generations import generations_in
+from buffer_service.index.metric import Ids, Vectors
+from buffer_service.rests import Rests
 from buffer_service.settings import Settings
 from buffer_service.storage.base import Store
 
@@ -28,6 +30,8 @@ _BACKOFF_DOUBLINGS_MAX = 8
 _TOMBSTONES_MIN = 1000
 _ERROR_LINES = 3
 _TERMINATION_GRACE_S = 5.0
+_EXPORT_REST = 1
+"""Times as long as it worked that an export rests."""
 _NICELY = ("nice", "-n", "10")
 """A build on the serving machine takes what searches leave."""
 
@@ -46,7 +50,14 @@ class Exports:
         """Export what is acknowledged at this moment; durable on return."""
         with self._lock:
             point = self._writer.between_groups(self._point).result()
-            return self._exporter.write(point, self._store.vectors)
+            rest = Rests(_EXPORT_REST, time.sleep)
+
+            def read(ids: Ids) -> tuple[Ids, Vectors]:
+                found = self._store.vectors(ids)
+                rest()
+                return found
+
+            return self._exporter.write(point, read)
 
     def _point(self) -> ExportPoint:
         table = self._store.table

@@ -13,13 +13,13 @@ import os
 import queue
 import random
 import threading
-import time
 from collections import deque
 
 import numpy as np
 
 from buffer_service.index.metric import Vectors
 from buffer_service.index.view import Found, View
+from buffer_service.rests import Rests
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +49,8 @@ class RecallCheck:
         self._generation = 0
         self._served = 0
         """The generation of the last search that was offered."""
-        self._worked_from = 0.0
         self._stop = threading.Event()
+        self._rest = Rests(_REST, self._stop.wait)
         self.checked = 0
         """Searches checked since the start."""
         self._thread = threading.Thread(target=self._run, name="recall", daemon=True)
@@ -95,7 +95,7 @@ class RecallCheck:
             offered = self._offered.get()
             if offered is None:
                 return
-            self._worked_from = time.monotonic()
+            self._rest.begin()
             try:
                 self._check(*offered)
             except _GivenUpError:
@@ -104,10 +104,6 @@ class RecallCheck:
                 log.exception("a search could not be checked")
             del offered  # a generation that was replaced must not be held by it
             self._rest()
-
-    def _rest(self) -> None:
-        self._stop.wait(_REST * (time.monotonic() - self._worked_from))
-        self._worked_from = time.monotonic()
 
     def _rest_within(self, generation: int) -> None:
         self._rest()

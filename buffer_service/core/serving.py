@@ -94,16 +94,20 @@ class Serving:
         """Stop noting what dies. On the writer thread."""
         self._died = None
 
-    def prepare(self, pointer: Pointer, main: MainIndex, live: Ids) -> Coming:
+    def prepare(
+        self, pointer: Pointer, main: MainIndex, live: Ids, between: Callable[[], object] = lambda: None
+    ) -> Coming:
         """Hide what is dead in a generation, and file the rows above it under its centroids; after ``begin_switch``.
 
         Those rows are the delta's, and where the generation is older than the one in service, some of that one's.
+        ``between`` is called after each piece of the work.
         """
         main.mark_all_dead_but(live, 0)
         last_id = main.manifest.last_id
         ids, vectors = self._store.vectors(live[(live > last_id) & (live <= self.base_last_id)])
         fresh_ids, fresh = self.view.delta.rows_after(last_id)
-        return Coming(pointer, main, self._delta(main, np.append(ids, fresh_ids), np.append(vectors, fresh, axis=0)))
+        ids, vectors = np.append(ids, fresh_ids), np.append(vectors, fresh, axis=0)
+        return Coming(pointer, main, self._delta(main, ids, vectors, between))
 
     def file_delta(self, between_groups: Callable[[Callable[[], None]], Future[None]]) -> None:
         """File the delta's rows under the centroids of main; at a start they are scanned first, to answer sooner.
@@ -149,7 +153,9 @@ class Serving:
         self.base_last_id = main.manifest.last_id
         return main, delta, coming.pointer
 
-    def _delta(self, main: MainIndex | None, ids: Ids, vectors: Vectors) -> Delta:
+    def _delta(
+        self, main: MainIndex | None, ids: Ids, vectors: Vectors, between: Callable[[], object] = lambda: None
+    ) -> Delta:
         """Return a delta that goes with the main index and holds these rows, with room up to what is allowed.
 
         More rows than that are there when a generation could not be loaded; then there is room for as many again.
@@ -158,5 +164,5 @@ class Serving:
         if len(ids) > rows_max:
             rows_max += len(ids)
         delta = Delta(embedding.dimension, embedding.metric, rows_max, main.fresh_lists() if main else None)
-        delta.append(ids, vectors)
+        delta.append(ids, vectors, between)
         return delta

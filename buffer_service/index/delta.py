@@ -8,6 +8,8 @@ that was written.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from buffer_service.index.candidates import Mask, visible
@@ -16,7 +18,8 @@ from buffer_service.index.metric import Ids, Positions, Vectors, exact_positions
 
 ALIVE = np.iinfo(np.int64).max
 """``dead_at`` of a row that is live."""
-_BLOCK_ROWS = 4096
+_BLOCK_ROWS = 256
+"""Rows that are filed in one go: a few milliseconds."""
 
 
 class Delta:
@@ -36,21 +39,25 @@ class Delta:
         """Number of rows that fit."""
         return len(self.ids)
 
-    def append(self, ids: Ids, vectors: Vectors) -> None:
-        """Add rows; ids ascending and higher than all before. Raises ValueError when they do not fit."""
+    def append(self, ids: Ids, vectors: Vectors, between: Callable[[], object] = lambda: None) -> None:
+        """Add rows; ids ascending and higher than all before. Raises ValueError when they do not fit.
+
+        ``between`` is called after each block of rows that was filed.
+        """
         first, last = self.count, self.count + len(ids)
         if last > self.rows_max:
             raise ValueError(f"{last} rows do not fit into a delta of {self.rows_max}")
         self.ids[first:last] = ids
         self.vectors[first:last] = vectors
         if self.lists is not None:
-            self.file(self.lists, first, last)
+            self.file(self.lists, first, last, between)
         self.count = last
 
-    def file(self, lists: FreshLists, first: int, last: int) -> None:
+    def file(self, lists: FreshLists, first: int, last: int, between: Callable[[], object] = lambda: None) -> None:
         """Append the rows ``first`` up to ``last`` to inverted lists; they are not searched by that."""
         for start in range(first, last, _BLOCK_ROWS):
             lists.append(self.vectors[start : min(last, start + _BLOCK_ROWS)])
+            between()
 
     def search_by(self, lists: FreshLists, filed: int) -> None:
         """Go over from scanning to inverted lists that hold the first ``filed`` rows. On the writer thread."""

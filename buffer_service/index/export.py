@@ -25,7 +25,7 @@ from buffer_service.index.metric import Ids, Vectors
 
 EXPORT_MANIFEST = "manifest.json"
 _FORMAT_VERSION = 1
-_ROWS_PER_READ = 1024
+_ROWS_PER_READ = 256
 
 ReadVectors = Callable[[Ids], tuple[Ids, Vectors]]
 """Reads vectors by id from the store: those that are live, in the given order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -81,11 +82,18 @@ def read_manifest(indexes: Path, generation: int) -> tuple[Manifest, str]:
         raise RefusedGenerationError(f"{path.parent.name}: {error}") from error
 
 
-def load(engine: Engine, indexes: Path, pointer: Pointer, dimension: int, metric: str) -> MainIndex:
+def load(
+    engine: Engine,
+    indexes: Path,
+    pointer: Pointer,
+    dimension: int,
+    metric: str,
+    between: Callable[[], object] = lambda: None,
+) -> MainIndex:
     """Load the generation that the pointer names; raises RefusedGenerationError unless every check holds.
 
     Checked are the manifest's and all files' SHA-256, shape and counts; the canaries are then searched, which also
-    warms the index.
+    warms the index. ``between`` is called after each piece of that.
     """
     manifest, digest = read_manifest(indexes, pointer.generation)
     folder = indexes / generation_name(pointer.generation)
@@ -93,7 +101,7 @@ def load(engine: Engine, indexes: Path, pointer: Pointer, dimension: int, metric
         raise RefusedGenerationError(f"{folder.name}: its manifest has SHA-256 {digest}, the pointer says another")
     if (manifest.dimension, manifest.metric) != (dimension, metric):
         raise RefusedGenerationError(f"{folder.name} has dimension {manifest.dimension} and metric {manifest.metric}")
-    check_files(indexes, manifest)
+    check_files(indexes, manifest, between)
     index = engine.open(folder / INDEX_FILE)
     ids = np.load(folder / IDS_FILE, allow_pickle=False)
     vectors = _exact_vectors(folder, manifest, index)
@@ -105,10 +113,10 @@ def load(engine: Engine, indexes: Path, pointer: Pointer, dimension: int, metric
     return main
 
 
-def check_files(indexes: Path, manifest: Manifest) -> None:
+def check_files(indexes: Path, manifest: Manifest, between: Callable[[], object] = lambda: None) -> None:
     """Compare every file of a generation with the manifest's SHA-256; raises RefusedGenerationError."""
     for name, expected in manifest.files.items():
-        _check_file(indexes / generation_name(manifest.generation) / name, expected)
+        _check_file(indexes / generation_name(manifest.generation) / name, expected, between)
 
 
 def generations_in(indexes: Path) -> list[int]:
@@ -127,9 +135,9 @@ def prune(indexes: Path, keep: int, needed: set[int]) -> list[int]:
     return removed
 
 
-def _check_file(path: Path, expected: str) -> None:
+def _check_file(path: Path, expected: str, between: Callable[[], object]) -> None:
     try:
-        found = sha256_of(path)
+        found = sha256_of(path, between)
     except OSError as error:
         raise RefusedGenerationError(f"{path.parent.name}/{path.name} cannot be read: {error.strerror}") from error
     if found != expected:

@@ -177,8 +177,9 @@ class FileStore:
 
     def close(self) -> None:
         """See Store."""
-        self._background.shutdown()
         self._spare.give_up()
+        self._background.shutdown()
+        self._spare.give_up()  # where its last part was being written
         if self._latched is None:
             with contextlib.suppress(OSError):  # the next start does it
                 self._log.trim()

@@ -8,13 +8,17 @@ log is written to, a background thread fills a file with zeroes, which becomes t
 from __future__ import annotations
 
 import logging
+import time
 from concurrent.futures import Executor, Future
 from pathlib import Path
 
+from buffer_service.rests import Rests
 from buffer_service.storage.fs import FULL_ERRNOS, TEMPORARY_SUFFIX, File, FileSystem, remove_unfinished
 
 _PART_BYTES = 1 << 20
 """Synced at a time, so that no commit waits behind more than that."""
+_REST = 2
+"""Times as long as a part took that it rests after it."""
 _ROOM = 8
 """Times its size that have to be free on the disk; what is left on a fuller one is for others."""
 
@@ -94,10 +98,12 @@ class Spare:
 
     def _filled(self) -> File | None:
         file = self._system.create(self._path)
+        zeroes, rest = bytes(_PART_BYTES), Rests(_REST, time.sleep)
         for start in range(0, self.size_bytes, _PART_BYTES):
             if self._unwanted:
                 remove_unfinished(self._system, self._path)
                 return None
-            file.write_at(bytes(min(_PART_BYTES, self.size_bytes - start)), start)
+            file.write_at(zeroes[: self.size_bytes - start], start)
             file.sync()
+            rest()
         return file

@@ -239,3 +239,19 @@ def test_a_store_that_is_closed_leaves_no_spare(tmp_path: Path) -> None:
     again = FileStore.open(tmp_path, SHAPE)
     check_recovered(again, model)
     again.close()
+
+
+def test_closing_does_not_wait_until_the_space_is_written(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would have to be given back at once."""
+    touched, step = list[str](), written.system.step
+
+    def noted(kind: str, path: Path) -> OSError | None:
+        touched.append(path.name)
+        return step(kind, path)
+
+    written.append(4)
+    monkeypatch.setattr(written.system, "step", noted)
+    monkeypatch.setattr(written.background, "shutdown", written.background.work)
+    written.store.close()
+
+    assert not [name for name in touched if name.startswith("spare")]
