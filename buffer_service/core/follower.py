@@ -24,7 +24,7 @@ from buffer_service.index.errors import RefusedGenerationError
 from buffer_service.index.generations import load, read_manifest
 from buffer_service.index.main import MainIndex
 from buffer_service.index.pointer_store import PointerStore
-from buffer_service.observability.process import memory_limit_bytes, rss_bytes
+from buffer_service.observability.process import give_back_memory, memory_limit_bytes, rss_bytes
 from buffer_service.rests import Rests
 from buffer_service.settings import Settings
 from buffer_service.storage.operations import SwitchIndex
@@ -150,7 +150,11 @@ class Follower:
 
     def _run(self) -> None:
         unreadable = ""
+        tidied = self.switches
         while not self._stop.wait(POLL_INTERVAL_S):
+            if tidied != self.switches:  # nobody reads what was served before any more
+                tidied = self.switches
+                give_back_memory()
             try:
                 self._serving.file_delta(self._writer.between_groups)
                 self._promote()
