@@ -51,6 +51,20 @@ def rest_of(writer: subprocess.Popen[str]) -> tuple[str, str]:
         return writer.stdout.read(), writer.stderr.read()
 
 
+def check_after_power_loss(backend: str, folder: Path, seed: int, before: list[str], after: list[str]) -> None:
+    """Open what was left by a process whose file system was shut down, and check it against what it printed.
+
+    ``before`` is what had been read when that began, ``after`` all the rest. The last commit acknowledged then is in
+    doubt: of a sync that is under way while ext4 is shut down it may say that it succeeded, for to its journal a
+    transaction that was given up is as gone as one that is done. Where power really fails nobody hears of that.
+    """
+    acknowledged = [place for place, line in enumerate(after) if line == storage_killed.ACKNOWLEDGED]
+    surely, _ = storage_killed.replay(seed, [*before, *after[: acknowledged[-1] if acknowledged else len(after)]])
+    states = storage_killed.replay(seed, [*before, *after])
+    with opened(backend, folder) as store:
+        check_recovered(store, surely, states)
+
+
 def check_left_behind(backend: str, folder: Path, seed: int, lines: list[str]) -> None:
     """Open what the process left and check it against what it printed."""
     acknowledged, in_doubt = storage_killed.replay(seed, lines)
