@@ -59,7 +59,7 @@ class Pace:
     def __init__(self, core_free: Callable[[], bool]) -> None:
         self._look = core_free
         self._core_free = True
-        """At the end of the last batch that was done alone."""
+        """At the end of the last batch that was done alone after a team had failed."""
         self._failed = False
         """Whether a team has, the last time one was used, with however many queries."""
         self._known = [_Known() for _ in range(BATCH_ROWS_MAX.bit_length())]
@@ -91,7 +91,7 @@ class Pace:
         """Take into account what each query of a batch took; ``disturbed``, beside a thread that needed a core, too."""
         known = self._of(rows)
         known.row_s = _learned(known.row_s, row_s)
-        if not team and rows >= TEAM_ROWS_MIN:
+        if self._failed and not team and rows >= TEAM_ROWS_MIN:
             self._core_free = self._look()
         if disturbed:
             return
