@@ -1,4 +1,8 @@
-"""From the event loop to the writer: the writes of one turn of the loop are put at once, so that they share a group."""
+"""From the event loop to the writer: what has arrived by now is put at once, so that it shares a group.
+
+A writer that has begun with a part works beside the loop, which reads the rest, and each waits for the other's hold of
+the interpreter's lock.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +13,25 @@ from buffer_service.core.write import Write
 from buffer_service.core.writer import Writer
 from buffer_service.errors import OverloadedError
 
+_TOGETHER_MAX = 64
+"""Writes for more of which nobody looks."""
+
 
 class Writes:
-    """What was decoded in this turn of the loop. On the loop only."""
+    """What was decoded and not put yet. On the loop only."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._gathered: list[Write[Any]] = []
 
     def put(self, write: Write[Any]) -> None:
-        """Put it to the writer when this turn is over; its future gets OverloadedError where there is no room."""
+        """Put it to the writer when no more come; its future gets OverloadedError where there is no room."""
         if not self._gathered:
-            asyncio.get_running_loop().call_soon(self.put_all)
+            self._look_again_after(0)
         self._gathered.append(write)
 
     def put_all(self) -> None:
-        """Put what was gathered to the writer now: the turn is over, or what comes next in it takes long."""
+        """Put what was gathered to the writer now: no more come, or what the loop does next takes long."""
         gathered, self._gathered = self._gathered, []
         for write in gathered:
             try:
@@ -32,3 +39,13 @@ class Writes:
             except OverloadedError as error:
                 write.fail(error)
                 write.answer()
+
+    def _look_again_after(self, seen: int) -> None:
+        asyncio.get_running_loop().call_soon(self._look_for_more, seen)
+
+    def _look_for_more(self, seen: int) -> None:
+        """Put all when a look at the connections has brought no more."""
+        if seen < len(self._gathered) < _TOGETHER_MAX:
+            self._look_again_after(len(self._gathered))
+        else:
+            self.put_all()
