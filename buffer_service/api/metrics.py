@@ -114,6 +114,8 @@ class _StatusCollector(Collector):
         writer = self._buffer.writer
         yield CounterMetricFamily("xbuf_write_groups", "Groups committed since the start", value=writer.groups)
         yield CounterMetricFamily("xbuf_write_operations", "Operations in these groups", value=writer.operations)
+        text = "Time for which writes let searches go first since the start"
+        yield CounterMetricFamily("xbuf_write_rest_seconds", text, value=writer.rested_s)
         batches, rows = float(self._dispatcher.batches), float(self._dispatcher.rows)
         yield CounterMetricFamily("xbuf_search_batches", "Batches of searches since the start", value=batches)
         yield CounterMetricFamily("xbuf_search_batched_queries", "Queries in these batches", value=rows)

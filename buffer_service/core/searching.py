@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import numpy.typing as npt
 
@@ -40,6 +42,15 @@ class Searcher:
         self._ranker = ranker
         self._retrievals = retrievals
         self._check = check
+        self._began_at = self._ended_at = 0.0
+        """When a search has begun last, and when one has ended."""
+
+    def searched_since(self, moment: float) -> bool:
+        """Tell whether a search has been under way since a moment of ``time.perf_counter``.
+
+        Of some on several threads the one that is under way for longest may be overlooked.
+        """
+        return self._ended_at >= moment or self._began_at > self._ended_at
 
     def search(
         self,
@@ -56,14 +67,18 @@ class Searcher:
         conditions = parse(wanted) if wanted else []
         rows = k if rank is None else rank.candidates_for(k, self._settings.server.k_max)
         view = self._serving.wait_for(min_sequence, SEQUENCE_TIMEOUT_S)
-        with spreading():
-            if conditions:
-                found = view.search_among(queries, rows, self._columns.allowed(conditions), effort)
-            else:
-                found = view.search(queries, rows, effort)
-                self._check.offer(view, queries, found)
-        if rank is not None:
-            found = self._ranker.ranked(found, k, rank)
+        self._began_at = time.perf_counter()
+        try:
+            with spreading():
+                if conditions:
+                    found = view.search_among(queries, rows, self._columns.allowed(conditions), effort)
+                else:
+                    found = view.search(queries, rows, effort)
+                    self._check.offer(view, queries, found)
+            if rank is not None:
+                found = self._ranker.ranked(found, k, rank)
+        finally:
+            self._ended_at = time.perf_counter()
         self._retrievals.note(found.ids, searched=True)
         return found
 

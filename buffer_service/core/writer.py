@@ -2,6 +2,7 @@
 
 It takes all that is waiting, plans it as one group, commits the group with one fsync, publishes it to memory, and only
 then answers. While it commits, the next group gathers; so under load the cost of the fsync is shared (group commit).
+Beside searches it rests between groups, see ``precedence``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 
 from buffer_service.core import appending
 from buffer_service.core.plan import Plan, Space
+from buffer_service.core.precedence import Precedence
 from buffer_service.core.retrievals import Retrievals
 from buffer_service.core.serving import Coming
 from buffer_service.core.write import Call, Write, deliver
@@ -50,6 +52,7 @@ class Writer:
         publish: Callable[[Group, Coming | None], None],
         delta_room: Callable[[], int],
         retrievals: Retrievals,
+        searched_since: Callable[[float], bool],
         clock: Callable[[], float],
     ) -> None:
         self._store = store
@@ -62,6 +65,7 @@ class Writer:
         self._queue: queue.SimpleQueue[Write[Any] | Call[Any] | None] = queue.SimpleQueue()
         self._closing = False
         self._at_work = False
+        self._precedence = Precedence(searched_since)
         self.failure = ""
         """Why commits are refused until the process is restarted; empty while they are taken."""
         self.groups = 0
@@ -75,6 +79,11 @@ class Writer:
     def busy(self) -> bool:
         """Whether it works on a write, or one waits. Any thread may ask."""
         return self._at_work or not self._queue.empty()
+
+    @property
+    def rested_s(self) -> float:
+        """Seconds since the start in which it let searches go first."""
+        return self._precedence.rested_s
 
     def submit(self, plan: Callable[[Plan], T]) -> Future[T]:
         """Queue a write; the future is answered when it is durable and visible. Raises OverloadedError."""
@@ -110,11 +119,14 @@ class Writer:
     def _run(self) -> None:
         while not self._closing or not self._queue.empty():
             writes, call = self._gather()
+            self._precedence.begin()
             self._commit_all(writes)
             deliver(writes)
             if call is not None:
                 call.run()
             self._at_work = False
+            if not self._closing and self._queue.qsize() < self._settings.server.pending_writes_max // 2:
+                self._precedence.give()
         self._commit_all([])
 
     def _gather(self) -> tuple[list[Write[Any]], Call[Any] | None]:
