@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from buffer_operator.kube import labels
 from buffer_operator.kube.kinds import CONFIG_MAP, JOB, POD, ROLE, SECRET, SERVICE, STATEFUL_SET
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from buffer_service.contract import names
@@ -121,7 +121,17 @@ async def _live_through(history: list[tuple[str, int]]) -> tuple[ModelCluster, D
     return world, operator
 
 
+AFTER_A_REFUSAL = [
+    ("append 900", 0),
+    ("next generation is bad", 2),
+    *[("Role deleted", 4)] * 3,
+    ("pointer broken", 0),
+]
+"""The pointer breaks when the generation after a refused one has just been served."""
+
+
 @settings(max_examples=100, deadline=None)
+@example(AFTER_A_REFUSAL)
 @given(HISTORIES)
 def test_every_history_converges_and_then_nothing_is_written(history: list[tuple[str, int]]) -> None:
     """Whatever happened: ready, current, rebuilt; and visits of a buffer at rest write nothing."""

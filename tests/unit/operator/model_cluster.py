@@ -206,7 +206,7 @@ class ModelCluster(Workloads):
                 revision=pointer.revision, generation=0, reason="it names no generation", at=self.now
             )
             return
-        process.pointer, process.watermark = pointer, pointer.watermark
+        process.pointer, process.watermark, process.refused = pointer, pointer.watermark, None
         process.tombstones, process.recall = 0, None
         process.switch = Switch(
             generation=pointer.generation,
