@@ -88,7 +88,7 @@ class ExperienceBuffer:
             publish=self._publish,
             delta_room=self.serving.delta_room,
             retrievals=self._retrievals,
-            searched_since=self._searcher.searched_since,
+            searches=self._searcher,
             clock=clock,
         )
         self._exports = Exports(settings, folder / names.EXPORT_FOLDER, self.store, self.writer)

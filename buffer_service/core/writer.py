@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from buffer_service.core import appending
 from buffer_service.core.plan import Plan, Space
-from buffer_service.core.precedence import Precedence
+from buffer_service.core.precedence import Precedence, Searches
 from buffer_service.core.retrievals import Retrievals
 from buffer_service.core.serving import Coming
 from buffer_service.core.write import Call, Write, deliver
@@ -52,7 +52,7 @@ class Writer:
         publish: Callable[[Group, Coming | None], None],
         delta_room: Callable[[], int],
         retrievals: Retrievals,
-        searched_since: Callable[[float], bool],
+        searches: Searches,
         clock: Callable[[], float],
     ) -> None:
         self._store = store
@@ -65,7 +65,7 @@ class Writer:
         self._queue: queue.SimpleQueue[Write[Any] | Call[Any] | None] = queue.SimpleQueue()
         self._closing = False
         self._at_work = False
-        self._precedence = Precedence(searched_since)
+        self._precedence = Precedence(searches)
         self.failure = ""
         """Why commits are refused until the process is restarted; empty while they are taken."""
         self.groups = 0

@@ -26,15 +26,25 @@ WORKS = st.lists(st.floats(0.0, 0.1), min_size=1, max_size=50)
 
 
 class Worker:
-    """A writer on a clock of its own, which works on a core that it has to itself."""
+    """A writer on a clock of its own, which works on a core that it has to itself; it is what it knows of searches."""
 
-    def __init__(self, *, beside_searches: bool) -> None:
+    def __init__(self, *, beside_searches: bool = True, searching: float = 1.0) -> None:
         self.now = 0.0
         self.worked_s = 0.0
         self.rests: list[float] = []
-        self._precedence = Precedence(
-            lambda _: beside_searches, clock=lambda: self.now, processor=lambda: self.worked_s, wait=self._rest
-        )
+        self._beside_searches = beside_searches
+        self._searching = searching
+        self._precedence = Precedence(self, clock=lambda: self.now, processor=lambda: self.worked_s, wait=self._rest)
+
+    @property
+    def searched_s(self) -> float:
+        """A share of the time."""
+        return self._searching * self.now
+
+    def searched_since(self, moment: float) -> bool:
+        """Tell whether anybody searches while it works."""
+        assert moment <= self.now
+        return self._beside_searches
 
     def work(self, duration_s: float, idle_s: float = 0.0) -> None:
         """Wait for something to do, do it, and rest."""
@@ -50,8 +60,8 @@ class Worker:
 
 
 @given(WORKS)
-def test_who_writes_where_nobody_searches_never_rests(works: list[float]) -> None:
-    """However much it is."""
+def test_who_writes_while_nobody_searches_never_rests(works: list[float]) -> None:
+    """However much it is, and however much is searched in between."""
     worker = Worker(beside_searches=False)
     for duration_s in works:
         worker.work(duration_s)
@@ -62,7 +72,7 @@ def test_who_writes_where_nobody_searches_never_rests(works: list[float]) -> Non
 @given(st.lists(st.floats(0.0, SHARE * REST_MAX_S), min_size=1, max_size=200))
 def test_beside_searches_the_writer_takes_its_share_and_what_it_had_saved(works: list[float]) -> None:
     """At the end of each rest, whatever came before."""
-    worker = Worker(beside_searches=True)
+    worker = Worker()
     for duration_s in works:
         worker.work(duration_s)
         assert worker.worked_s <= SAVED_MAX_S + SHARE * worker.now + 1e-9
@@ -71,7 +81,7 @@ def test_beside_searches_the_writer_takes_its_share_and_what_it_had_saved(works:
 @given(WORKS)
 def test_no_rest_is_longer_than_a_write_may_wait(works: list[float]) -> None:
     """Not even after work that took far more than the allowance."""
-    worker = Worker(beside_searches=True)
+    worker = Worker()
     for duration_s in works:
         worker.work(duration_s)
 
@@ -81,9 +91,19 @@ def test_no_rest_is_longer_than_a_write_may_wait(works: list[float]) -> None:
 @given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=200))
 def test_who_writes_little_never_rests(shares: list[float]) -> None:
     """So a few appends each second are as quick beside searches as without."""
-    worker = Worker(beside_searches=True)
+    worker = Worker()
     for share in shares:
         worker.work(share * SHARE * 0.01, idle_s=0.01)
+
+    assert worker.rests == []
+
+
+@given(WORKS, st.floats(0.0, SHARE))
+def test_beside_few_searches_the_writer_never_rests(works: list[float], searching: float) -> None:
+    """A load of large groups is not held up by a search now and then."""
+    worker = Worker(searching=searching)
+    for duration_s in works:
+        worker.work(duration_s)
 
     assert worker.rests == []
 
