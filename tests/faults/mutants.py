@@ -123,8 +123,8 @@ MUTANTS = (
     Mutant(
         "a process goes on with a segment of the one before",
         "buffer_service/storage/log.py",
-        " or self.current.header.epoch != self.epoch:",
-        ":",
+        " or segment.header.epoch != self.epoch\n",
+        "\n",
         EPOCH,
     ),
     Mutant(
