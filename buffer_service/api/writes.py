@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from buffer_service.core.turn import Turn
 from buffer_service.core.write import Write
 from buffer_service.core.writer import Writer
 from buffer_service.errors import OverloadedError
@@ -22,30 +23,20 @@ class Writes:
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
-        self._gathered: list[Write[Any]] = []
+        self._turn: Turn[Write[Any]] = Turn(self._put_together, _TOGETHER_MAX)
 
     def put(self, write: Write[Any]) -> None:
         """Put it to the writer when no more come; its future gets OverloadedError where there is no room."""
-        if not self._gathered:
-            self._look_again_after(0)
-        self._gathered.append(write)
+        self._turn.add(write, asyncio.get_running_loop())
 
     def put_all(self) -> None:
         """Put what was gathered to the writer now: no more come, or what the loop does next takes long."""
-        gathered, self._gathered = self._gathered, []
-        for write in gathered:
+        self._turn.end()
+
+    def _put_together(self, writes: list[Write[Any]]) -> None:
+        for write in writes:
             try:
                 self._writer.put(write)
             except OverloadedError as error:
                 write.fail(error)
                 write.answer()
-
-    def _look_again_after(self, seen: int) -> None:
-        asyncio.get_running_loop().call_soon(self._look_for_more, seen)
-
-    def _look_for_more(self, seen: int) -> None:
-        """Put all when a look at the connections has brought no more."""
-        if seen < len(self._gathered) < _TOGETHER_MAX:
-            self._look_again_after(len(self._gathered))
-        else:
-            self.put_all()

@@ -21,6 +21,7 @@ import numpy as np
 
 from buffer_service.core.pace import BATCH_ROWS_MAX, Pace
 from buffer_service.core.pending import Waiting
+from buffer_service.core.turn import Turn
 from buffer_service.errors import OverloadedError
 from buffer_service.index import openmp
 from buffer_service.index.main import Effort
@@ -77,7 +78,7 @@ class Dispatcher:
         self._before = before
         self._disturbed = disturbed
         self._clock = clock
-        self._turn: list[Search] = []
+        self._turn: Turn[Search] = Turn(self._end_turn, BATCH_ROWS_MAX)
         self._pace = Pace(openmp.core_free)
         self._team_at: float | None = None
         """When the loop's team last searched, None where the loop has none."""
@@ -112,9 +113,7 @@ class Dispatcher:
         if not self._inline():
             self._queue.put(search)
             return
-        if not self._turn:
-            search.future.get_loop().call_soon(self._look_for_more, search.future.get_loop(), 0)
-        self._turn.append(search)
+        self._turn.add(search, search.future.get_loop())
 
     def close(self) -> None:
         """Answer what was queued before, and stop. On the loop's thread."""
@@ -123,19 +122,11 @@ class Dispatcher:
         self._thread.join()
         openmp.give_up()
 
-    def _look_for_more(self, loop: asyncio.AbstractEventLoop, seen: int) -> None:
-        """End the turn when a look at all connections has brought no more searches.
+    def _end_turn(self, batch: list[Search]) -> None:
+        """Search on the loop what came in this turn, or give it to the thread where that would take long.
 
-        What has arrived by then would wait for this batch otherwise, and be a small one of its own that takes longer.
+        What had not been looked for would wait for this batch, and be a small one of its own that takes longer.
         """
-        if seen < len(self._turn) < BATCH_ROWS_MAX:
-            loop.call_soon(self._look_for_more, loop, len(self._turn))
-        else:
-            self._end_turn()
-
-    def _end_turn(self) -> None:
-        """Search on the loop what came in this turn, or give it to the thread where that would take long."""
-        batch, self._turn = self._turn, []
         rows = sum(len(search.queries) for search in batch)
         if not self._closed and not self._pace.short(rows):
             for search in batch:
