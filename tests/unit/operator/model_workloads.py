@@ -217,12 +217,16 @@ class Workloads(ModelApi):
         return pod is not None and parse_timestamp(pod["metadata"]["creationTimestamp"]) > at
 
     def _collect_garbage(self) -> None:
-        """Remove what has owners of which none is there any more."""
+        """Remove what has owners of which none is there any more; of several, strike out those that are not."""
         present = {item["metadata"]["uid"] for item in self.objects.values()}
         for key, item in list(self.objects.items()):
             owners = item["metadata"].get("ownerReferences", [])
-            if owners and not any(owner["uid"] in present for owner in owners):
+            left = [owner for owner in owners if owner["uid"] in present]
+            if owners and not left:
                 self.delete(*key)
+            elif len(left) < len(owners):
+                item["metadata"]["ownerReferences"] = left
+                self.touch(item)
 
 
 def _owner(item: Json, *, controller: bool = False) -> Json:
