@@ -94,7 +94,7 @@ class IndexSettings(_Group):
     gpu_required: bool = False
     """Not ready, for ``/readyz``, while FAISS runs on the CPU for want of a GPU that can be used."""
     faiss_n_probes: int = Field(default=2, ge=1, le=65536)
-    """Inverted lists searched per query at least; a build raises it until the recall floor is met."""
+    """Least inverted lists for a query; a build raises it until the recall floor is met, and passes over far ones."""
     effort_max: int = Field(default=1024, ge=1)
     """Most ``probes`` or ``ef`` that a request may ask for."""
     recall_share: float = Field(default=0.01, ge=0, le=1)

@@ -41,7 +41,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     reason: str
     """Why it is of this type."""
     parameters: dict[str, int]
-    """Found at build time: ``nprobe`` or ``ef`` to search with, ``lists``, ``refine``."""
+    """Found at build time: ``nprobe`` or ``ef`` to search with, ``reach_percent``, ``lists``, ``refine``."""
     files: dict[str, str]
     """File name to hex SHA-256."""
     size_bytes: int

@@ -24,7 +24,7 @@ _QUANTISED_FROM = 640
 _PARTS_MAX = 128
 _DIMENSIONS_PER_PART = range(2, 17)
 """Shorter parts are no cheaper than the vector itself, longer ones tell too little."""
-_EXACT_MIN = 32
+_EXACT_MIN = 16
 _EXACT_PER_PROBE = 4
 """How many of the best are compared exactly: so many for each list asked for,"""
 _EXACT_MORE_MAX = 128
@@ -71,21 +71,34 @@ class Coarse:
         """Number of inverted lists."""
         return int(self._index.ntotal)
 
-    def nearest(self, vectors: Vectors, probes: int, *, roughly: bool = False) -> Positions:
-        """Return the (n, probes) numbers of the lists nearest to each vector, nearest first; probes <= lists.
+    def nearest(self, vectors: Vectors, probes: int, *, roughly: bool = False, reach: float | None = None) -> Positions:
+        """Return the (n, m) numbers of the lists nearest to each vector, nearest first; m <= probes <= lists.
 
         ``roughly``, many lists are told by the codes of their centroids alone. The one in which a vector is filed is
-        still among them; of the farthest some are others, and the fewer the more there are.
+        still among them; of the farthest some are others, and the fewer the more there are. With ``reach`` those are
+        left out, -1 in their place, whose squared distance is more than the nearest's by more than this share of it
+        (Chen et al., "SPANN", NeurIPS 2021, section 3.3); else m is ``probes``.
         """
         prepare_thread()
         if self._codes is None:
-            _, numbers = self._index.search(vectors, probes)
+            distances, numbers = self._index.search(vectors, probes)
         elif roughly and probes > _EXACT_LISTS_MAX:
-            _, numbers = self._codes.search(vectors, probes)
+            distances, numbers = self._codes.search(vectors, probes)
         else:
-            _, numbers = self._index.search(vectors, probes, params=_refined(self.lists, probes))
+            distances, numbers = self._index.search(vectors, probes, params=_refined(self.lists, probes))
         found: Positions = numbers
-        return found
+        return found if reach is None or probes == 1 else self._within(reach, distances, found)
+
+    def _within(self, reach: float, distances: Vectors, numbers: Positions) -> Positions:
+        """Return the lists within reach of each vector, -1 for the others, and no more columns than are needed."""
+        nearest = distances[:, :1]
+        if self._index.metric_type == faiss.METRIC_INNER_PRODUCT:  # of unit vectors: squared distance / 2 = 1 - product
+            near = distances >= nearest - reach * (1 - nearest)
+        else:
+            near = distances <= (1 + reach) * nearest
+        near[:, 0] = True  # whatever rounding says
+        columns = int(near.sum(axis=1).max())
+        return np.where(near[:, :columns], numbers[:, :columns], -1)
 
 
 def _parts(dimension: int) -> int:

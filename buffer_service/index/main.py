@@ -22,6 +22,10 @@ from buffer_service.index.metric import Ids, Positions, Vectors, scores_at
 
 EFFORT_NAMES = {"ivf": "nprobe", "hnsw": "ef"}
 """What the effort of a search is called in the manifest, by type of index; others have none."""
+REACH_NAME = "reach_percent"
+"""How many hundredths farther than the nearest list, by squared distance, others may be that are searched, too."""
+TUNED_K = 10
+"""Neighbours for which the parameters are tuned."""
 
 _CANDIDATES_MIN = 64
 """With 4-bit codes no fewer are ranked, however small k is: they do not tell near neighbours apart."""
@@ -55,6 +59,7 @@ class MainIndex:
         self.coarse = coarse
         self.manifest = manifest
         self._four_bits = code_of(index.cpu) == PQ4
+        self._reach_percent = manifest.parameters.get(REACH_NAME)
         self._effort_name = EFFORT_NAMES.get(manifest.index_type, "")
         self.dead_at: Ids = np.full(len(ids), ALIVE, np.int64)
         self.tombstones = 0
@@ -72,17 +77,25 @@ class MainIndex:
         wanted = requested.probes if self.coarse is not None else requested.ef
         return min(wanted or self.manifest.parameters.get(self._effort_name, 1), self.effort_max)
 
+    def reach_percent(self, requested: Effort, k: int) -> int | None:
+        """Return the reach to search with; None, for all lists, where it was not judged by such a search."""
+        return self._reach_percent if requested.probes is None and k <= TUNED_K else None
+
     def candidates(self, k: int) -> int:
         """Return how many rows have to be found by their codes, for the exact vectors to rank."""
         found = self.manifest.parameters.get("refine", 1) * k
         return max(found, _CANDIDATES_MIN) if self._four_bits else found
 
-    def lists(self, queries: Vectors, effort: int) -> Positions | None:
-        """Return the (n, effort) inverted lists to search, None where there are none.
+    def lists(self, queries: Vectors, effort: int, reach_percent: int | None = None) -> Positions | None:
+        """Return the (n, m) inverted lists to search, m at most the effort, None where there are none.
 
         Which ones are the farthest is told roughly where rows are compared in less time than their lists are found.
+        With a reach, -1 stands for those that are farther; see ``Coarse.nearest``.
         """
-        return None if self.coarse is None else self.coarse.nearest(queries, effort, roughly=self._four_bits)
+        if self.coarse is None:
+            return None
+        reach = None if reach_percent is None else reach_percent / 100
+        return self.coarse.nearest(queries, effort, roughly=self._four_bits, reach=reach)
 
     def fresh_lists(self) -> FreshLists | None:
         """Return empty lists for the delta that is to be searched with this index, None where it has no lists."""

@@ -12,11 +12,10 @@ from buffer_service.contract.generation import Manifest
 from buffer_service.index.build import Built
 from buffer_service.index.codes import REFINES, cost_ns
 from buffer_service.index.engine import Engine, Opened
-from buffer_service.index.main import EFFORT_NAMES, MainIndex
-from buffer_service.index.metric import COSINE, Ids, Vectors, exact_positions, nearest, scores_at
+from buffer_service.index.main import EFFORT_NAMES, REACH_NAME, TUNED_K, MainIndex
+from buffer_service.index.metric import COSINE, Ids, Positions, Vectors, exact_positions, nearest, scores_at
 
 _QUERIES = 200
-_K = 10
 _MARGIN = 0.02
 """The aim is this much above the floor: live queries may be harder, and rows come and go until the next build."""
 _LEAST = {"ivf": 2, "hnsw": 16}
@@ -26,6 +25,11 @@ _BLOCK_ROWS = 16_384
 _TOLERANCE = 1e-4
 _STEPS = 8
 """The effort is at most one part in so many more than one that falls short of the aim."""
+_REACHES_PERCENT = (5, 10, 20, 40, 80, 160)
+_LOSS_MAX = 0.001
+"""What may be lost of the recall by leaving lists out that are beyond reach,"""
+_WORTH_WHILE = 0.9
+"""and the share of the lists that are then searched from which it is not worth it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,38 +70,64 @@ class Tuner:
         return min(reached, key=lambda tuned: tuned.cost_ns) if reached else max(found, key=lambda tuned: tuned.recall)
 
     def _at(self, built: Built, parameters: dict[str, int]) -> Tuned:
-        """Return the least effort with these parameters.
-
-        It rises by halves of itself until the aim is reached, or all is searched; then the last step is halved until it
-        is an eighth of the effort.
-        """
+        """Return the least effort with these parameters, and the least reach with that effort."""
         draft = msgspec.structs.replace(self._draft, parameters=parameters)
         main = MainIndex(self._engine, Opened(built.index), self._ids, built.vectors, built.coarse, draft)
         name = EFFORT_NAMES.get(draft.index_type)
         if name is None or not draft.count:
-            return Tuned(built, parameters, self._recall(main, 1) if draft.count else 1.0, draft.count, 0.0)
-        least = max(_LEAST[draft.index_type], self._n_probes if name == "nprobe" else 0)
+            return Tuned(built, parameters, self._recall(main, 1, None) if draft.count else 1.0, draft.count, 0.0)
+        effort, recall = self._least_effort(main, name)
+        parameters = {**parameters, name: effort}
+        lists, compared = main.lists(self._queries, effort), 0
+        if lists is not None:
+            reach, lists, recall = self._least_reach(main, effort, lists, recall)
+            parameters |= reach
+            compared = draft.count * int(np.count_nonzero(lists >= 0)) // (len(lists) * main.effort_max)
+        cost = cost_ns(built.storage, draft.dimension, compared, main.candidates(TUNED_K))
+        return Tuned(built, parameters, recall, compared, cost)
+
+    def _least_effort(self, main: MainIndex, name: str) -> tuple[int, float]:
+        """Return it and its recall.
+
+        It rises by halves of itself until the aim is reached, or all is searched; then the last step is halved until it
+        is an eighth of the effort.
+        """
+        least = max(_LEAST[self._draft.index_type], self._n_probes if name == "nprobe" else 0)
         effort = min(main.effort_max, least)
-        recall = self._recall(main, effort)
+        recall = self._recall_at(main, effort)
         below = effort
         while recall < self.aim and effort < main.effort_max:
             below, effort = effort, min(main.effort_max, effort + max(1, effort // 2))
-            recall = self._recall(main, effort)
+            recall = self._recall_at(main, effort)
         while effort - below > max(1, effort // _STEPS):
             middle = (below + effort) // 2
-            reached = self._recall(main, middle)
+            reached = self._recall_at(main, middle)
             if reached < self.aim:
                 below = middle
             else:
                 effort, recall = middle, reached
-        compared = draft.count * effort // parameters["lists"] if "lists" in parameters else 0
-        cost = cost_ns(built.storage, draft.dimension, compared, main.candidates(_K))
-        return Tuned(built, {**parameters, name: effort}, recall, compared, cost)
+        return effort, recall
 
-    def _recall(self, main: MainIndex, effort: int) -> float:
+    def _least_reach(
+        self, main: MainIndex, effort: int, lists: Positions, recall: float
+    ) -> tuple[dict[str, int], Positions, float]:
+        """Return the parameter, none where no reach is worth it, the lists that are searched then, and the recall."""
+        least = max(recall - _LOSS_MAX, min(recall, self.aim))
+        for percent in _REACHES_PERCENT:
+            near = main.lists(self._queries, effort, percent)
+            if near is None or np.count_nonzero(near >= 0) > _WORTH_WHILE * lists.size:
+                break
+            reached = self._recall(main, effort, near)
+            if reached >= least:
+                return {REACH_NAME: percent}, near, reached
+        return {}, lists, recall
+
+    def _recall_at(self, main: MainIndex, effort: int) -> float:
+        return self._recall(main, effort, main.lists(self._queries, effort))
+
+    def _recall(self, main: MainIndex, effort: int, lists: Positions | None) -> float:
         """Return the share of true neighbours found; a row as near as the true last one counts, so ties do no harm."""
-        lists = main.lists(self._queries, effort)
-        wanted = min(_K, len(main.ids))
+        wanted = min(TUNED_K, len(main.ids))
         scores = main.scores(self._queries, main.search(self._queries, wanted, 0, effort, lists))
         least = self._truth - _TOLERANCE * np.maximum(1.0, np.abs(self._truth))
         found: npt.NDArray[np.bool_] = scores >= least
@@ -121,7 +151,7 @@ def _truth(vectors: Vectors, queries: Vectors, metric: str) -> Vectors:
     best = np.full((len(queries), 0), 0, np.float32)
     for start in range(0, len(vectors), _BLOCK_ROWS):
         block = vectors[start : start + _BLOCK_ROWS]
-        found = scores_at(metric, queries, block, exact_positions(metric, queries, block, _K))
+        found = scores_at(metric, queries, block, exact_positions(metric, queries, block, TUNED_K))
         scores = np.concatenate([best, found], axis=1)
-        best = np.take_along_axis(scores, nearest(scores, _K), axis=1)
-    return best[:, min(_K, len(vectors)) - 1 :][:, :1]
+        best = np.take_along_axis(scores, nearest(scores, TUNED_K), axis=1)
+    return best[:, min(TUNED_K, len(vectors)) - 1 :][:, :1]

@@ -65,19 +65,17 @@ class View:
     def search(self, queries: Vectors, k: int, effort: Effort = TUNED) -> Found:
         """Return the k nearest live rows of each of the (n, dimension) float32 queries, with exact scores.
 
-        Where the effort gives fewer than k rows though there are more, more is searched.
+        Where the effort gives fewer than k rows though there are more, more is searched. Lists that are too far to
+        matter are left out, unless a number of them was asked for, or k is more than they were judged by.
         """
         queries = np.ascontiguousarray(queries, np.float32)
         if self.main is None:
             return self._merge(queries, k, 0)
         tried = self.main.effort(effort)
+        reach_percent = self.main.reach_percent(effort, k) if tried < self.main.effort_max else None
+        found = self._merge(queries, k, tried, reach_percent=reach_percent)
         live = len(self.main.ids) - self.main.tombstones + self.delta_rows - self.delta.dead
-        while True:
-            found = self._merge(queries, k, tried)
-            short = bool(np.any(found.ids[:, min(k, max(1, live)) - 1] < 0))
-            if not short or tried >= self.main.effort_max:
-                return found
-            tried = min(self.main.effort_max, _WIDENING * tried)
+        return self._completed(found, queries, min(k, max(1, live)), tried)
 
     def search_among(self, queries: Vectors, k: int, allowed: Allowed, effort: Effort = TUNED) -> Found:
         """Like ``search``, among the rows that are allowed. Few are all scored; the work is bounded either way."""
@@ -89,12 +87,8 @@ class View:
             return self._score_all(queries, k, fresh, old)
         rows = len(self.main.ids) + self.delta_rows
         tried = min(self.main.effort_max, self.main.effort(effort) * rows // count)
-        while True:
-            found = self._merge(queries, k, tried, fresh, old)
-            short = bool(np.any(found.ids[:, min(k, count) - 1] < 0))
-            if not short or tried >= self.main.effort_max:
-                return found
-            tried = min(self.main.effort_max, _WIDENING * tried)
+        found = self._merge(queries, k, tried, fresh, old)
+        return self._completed(found, queries, min(k, count), tried, fresh, old)
 
     def vectors_of(self, ids: Ids) -> tuple[Mask, Vectors]:
         """Return which of these ids are in main or delta, live or not, and a row for each, undefined for the others."""
@@ -130,10 +124,17 @@ class View:
         return self._best(np.concatenate(ids, axis=1), np.concatenate(scores, axis=1), k)
 
     def _merge(
-        self, queries: Vectors, k: int, effort: int, fresh: Mask | None = None, old: Mask | None = None
+        self,
+        queries: Vectors,
+        k: int,
+        effort: int,
+        fresh: Mask | None = None,
+        old: Mask | None = None,
+        *,
+        reach_percent: int | None = None,
     ) -> Found:
         main = self.main
-        lists = None if main is None else main.lists(queries, effort)
+        lists = None if main is None else main.lists(queries, effort, reach_percent)
         places = self.delta.search(queries, k, self.delta_rows, self.sequence, lists, fresh)
         ids, scores = self.delta.ids[places], self.delta.scores(queries, places)
         if main is not None:
@@ -141,6 +142,25 @@ class View:
             ids = np.concatenate([main.ids_at(places), ids], axis=1)
             scores = np.concatenate([main.scores(queries, places), scores], axis=1)
         return self._best(ids, scores, k)
+
+    def _completed(
+        self,
+        found: Found,
+        queries: Vectors,
+        k: int,
+        tried: int,
+        fresh: Mask | None = None,
+        old: Mask | None = None,
+    ) -> Found:
+        """Search more for those queries that have fewer than k rows, until they have them or all is searched."""
+        while self.main is not None and tried < self.main.effort_max:
+            short = np.flatnonzero(found.ids[:, k - 1] < 0)
+            if not len(short):
+                break
+            tried = min(self.main.effort_max, _WIDENING * tried)
+            more = self._merge(queries[short], found.ids.shape[1], tried, fresh, old)
+            found.ids[short], found.scores[short] = more.ids, more.scores
+        return found
 
     def _score_all(self, queries: Vectors, k: int, fresh: Mask, old: Mask | None) -> Found:
         fresh_places = np.flatnonzero(fresh)
