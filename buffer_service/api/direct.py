@@ -8,7 +8,7 @@ for each request; together they took more of the loop's time than reading, check
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Protocol
 
@@ -19,6 +19,9 @@ from buffer_service.api.messages import Answer, Headers, Request, problem, reque
 from buffer_service.api.protocol import JOINED_BYTES_MAX, OneWriteProtocol
 
 _CLOSE = b"connection: close\r\n"
+
+Fields = tuple[tuple[bytes, bytes], ...]
+"""Lines of a head: names and values."""
 
 
 class Direct(Protocol):
@@ -146,7 +149,9 @@ class DirectProtocol(OneWriteProtocol):
         if exchange.disconnected or self._out.is_closing():
             return
         exchange.response_complete = True
-        head = _head(answer, self.server_state.default_headers, keep_alive=exchange.keep_alive)
+        last = b"" if exchange.keep_alive else _CLOSE
+        always = tuple(self.server_state.default_headers)
+        head = _head(int(answer.status), answer.content_type, len(answer.body), answer.headers, always, last)
         if len(answer.body) <= JOINED_BYTES_MAX:
             self._out.write(head + answer.body)
         else:
@@ -157,19 +162,14 @@ class DirectProtocol(OneWriteProtocol):
         self.on_response_complete()
 
 
-@lru_cache(2)
-def _lines(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
-    """Return header lines; those that every answer has change once a second."""
-    return b"".join([b"%s: %s\r\n" % pair for pair in headers])
-
-
-def _head(answer: Answer, always: Iterable[tuple[bytes, bytes]], *, keep_alive: bool) -> bytes:
-    more = [b"%s: %s\r\n" % pair for pair in answer.headers]
+@lru_cache(16)
+def _head(status: int, content_type: str, length: int, more: Fields, always: Fields, last: bytes) -> bytes:
+    """Return the head of an answer; those of one batch share it, and what all have changes once a second."""
     return b"%s%scontent-type: %s\r\ncontent-length: %d\r\n%s%s\r\n" % (
-        STATUS_LINE[answer.status],
-        _lines(tuple(always)),
-        answer.content_type.encode(),
-        len(answer.body),
-        b"".join(more),
-        b"" if keep_alive else _CLOSE,
+        STATUS_LINE[status],
+        b"".join([b"%s: %s\r\n" % pair for pair in always]),
+        content_type.encode(),
+        length,
+        b"".join([b"%s: %s\r\n" % pair for pair in more]),
+        last,
     )

@@ -177,6 +177,11 @@ def _number(given: Mapping[str, str], name: str) -> int | None:
 
 
 def _raw(found: Found) -> Answer:
-    headers = ((b"x-sequence", b"%d" % found.sequence), (b"x-generation", b"%d" % found.generation))
     ids, scores = found.ids.astype(_ID, copy=False), found.scores.astype(_SCORE, copy=False)
-    return Answer(ids.tobytes() + scores.tobytes(), OCTETS, headers=headers)
+    return Answer(ids.tobytes() + scores.tobytes(), OCTETS, headers=_found_at(found.sequence, found.generation))
+
+
+@lru_cache(16)
+def _found_at(sequence: int, generation: int) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the headers that say what was searched; those of one batch share them."""
+    return ((b"x-sequence", b"%d" % sequence), (b"x-generation", b"%d" % generation))

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -206,11 +207,10 @@ class Dispatcher:
             found = self._search(queries, group[0].k, group[0].effort)
         except Exception as error:  # noqa: BLE001 - handed to whoever waits
             return [error] if len(group) == 1 else [self._answers([search])[0] for search in group]
-        ends = np.cumsum([len(search.queries) for search in group]).tolist()
-        starts = [0, *ends[:-1]]
+        bounds = [0, *accumulate([len(search.queries) for search in group])]
         return [
             Found(found.ids[start:end], found.scores[start:end], found.sequence, found.generation)
-            for start, end in zip(starts, ends, strict=True)
+            for start, end in pairwise(bounds)
         ]
 
 

@@ -97,7 +97,7 @@ def usual_rows(vectors: Vectors, settings: EmbeddingSettings) -> Vectors | None:
     Then one of them is bad, or very short or long: ``prepare`` tells, at twice the time.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        squares = np.einsum("ij,ij->i", vectors, vectors)
+        squares = np.vecdot(vectors, vectors)
     if not (squares.min() > _SQUARE_MIN and squares.max() < np.inf):
         return None
     return vectors * (1.0 / np.sqrt(squares))[:, None] if settings.metric == "cosine" else vectors

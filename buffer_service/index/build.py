@@ -32,6 +32,8 @@ _BLOCK_ROWS = 8192
 _PROGRESS_INTERVAL_S = 5.0
 _TRAINING_ROWS_PER_LIST = 64
 _CODE_TRAINING_ROWS = 50_000
+_FILED_ROWS = 4096
+"""Rows on which it is tried how cheaply the nearest centroid can be found."""
 _NEIGHBOURS = 32
 """Edges of a row in an HNSW graph."""
 _CONSTRUCTION_EFFORT = 80
@@ -69,7 +71,8 @@ def build_index(rows: Rows, metric: str, choice: Choice, storage: str, folder: P
         return Built(_graph(vectors, metric, storage), None, vectors, storage)
     storage = possible(storage, len(vectors))
     index = _inverted(vectors, metric, storage, build_on)
-    return Built(index, Coarse.of(index.quantizer.reconstruct_n(0, index.nlist), metric), vectors, storage)
+    coarse = Coarse.of(index.quantizer.reconstruct_n(0, index.nlist), metric, _sample(vectors, _FILED_ROWS))
+    return Built(index, coarse, vectors, storage)
 
 
 def recoded(built: Built, metric: str) -> Built:

@@ -1,8 +1,8 @@
 """Which inverted lists a vector belongs to: the step that the main index and the delta share.
 
-The centroids are compared in a 4-bit product-quantised form first, and the best of those exactly; that takes a third of
-the time of comparing all of them, and a search and the filing of a new row agree because both come through here.
-Immutable, so any number of threads may ask.
+The centroids are compared in a 4-bit product-quantised form first, and the best of those exactly; that takes a quarter
+to a half of the time of comparing all of them, and a search and the filing of a new row agree because both come through
+here. Immutable, so any number of threads may ask.
 """
 
 from __future__ import annotations
@@ -21,16 +21,19 @@ from buffer_service.index.openmp import prepare_thread
 
 _QUANTISED_FROM = 640
 """Fewer centroids are compared exactly at once; FAISS wants about this many to train 4-bit codes."""
-_PARTS_MAX = 128
+_SHAPES = ((32, 8), (32, 16), (64, 16), (128, 16), (128, 32))
+"""Into how many parts of 4 bits a centroid is cut at most, and how many are compared exactly at least: the first is the
+cheapest, and does where centroids are far from each other."""
 _DIMENSIONS_PER_PART = range(2, 17)
 """Shorter parts are no cheaper than the vector itself, longer ones tell too little."""
-_EXACT_MIN = 16
+_AGREEMENT = 0.999
+"""Share of the rows that have to be filed in the list that is truly nearest."""
 _EXACT_PER_PROBE = 4
 """How many of the best are compared exactly: so many for each list asked for,"""
 _EXACT_MORE_MAX = 128
 """but no more than this beyond what is asked for: of many lists the last matter little."""
 _EXACT_LISTS_MAX = 64
-"""Lists beyond which ``roughly`` compares none exactly; no fewer than _EXACT_MIN."""
+"""Lists beyond which ``roughly`` compares none exactly; no fewer than are compared exactly at least."""
 
 
 class Coarse:
@@ -38,24 +41,26 @@ class Coarse:
 
     def __init__(self, index: Any) -> None:  # noqa: ANN401 - FAISS has no types
         self._index = index
-        self._codes = faiss.downcast_index(index.base_index) if isinstance(index, faiss.IndexRefine) else None
+        self._codes, self._exact_min = None, 0
+        if isinstance(index, faiss.IndexRefine):
+            self._codes, self._exact_min = faiss.downcast_index(index.base_index), int(index.k_factor)
 
     @classmethod
-    def of(cls, centroids: Vectors, metric: str) -> Coarse:
-        """Make it from the (lists, dimension) centroids."""
+    def of(cls, centroids: Vectors, metric: str, rows: Vectors) -> Coarse:
+        """Make it from the (lists, dimension) centroids, as cheap to ask as does for such rows."""
         count, dimension = centroids.shape
-        parts = _parts(dimension)
-        if count < _QUANTISED_FROM or not parts:
-            exact = faiss.IndexFlat(dimension, faiss_metric(metric))
-            exact.add(centroids)
-            return cls(exact)
-        codes = faiss.IndexPQFastScan(dimension, parts, 4, faiss_metric(metric))
-        codes.train(centroids)
-        codes.add(centroids)
-        index = faiss.IndexRefineFlat(codes, faiss.swig_ptr(centroids))
-        index.own_fields = True
-        codes.this.disown()
-        return cls(index)
+        flat = faiss.IndexFlat(dimension, faiss_metric(metric))
+        flat.add(centroids)
+        made = exact = cls(flat)
+        shapes = dict.fromkeys((parts, least) for most, least in _SHAPES if (parts := _parts(dimension, most)))
+        if count < _QUANTISED_FROM or not shapes:
+            return exact
+        true = exact.nearest(rows, 1)
+        for parts, least in shapes:
+            made = cls(_coded(centroids, metric, parts, least))
+            if np.mean(made.nearest(rows, 1) == true) >= _AGREEMENT:
+                break
+        return made
 
     @classmethod
     def read(cls, path: Path) -> Coarse:
@@ -85,7 +90,8 @@ class Coarse:
         elif roughly and probes > _EXACT_LISTS_MAX:
             distances, numbers = self._codes.search(vectors, probes)
         else:
-            distances, numbers = self._index.search(vectors, probes, params=_refined(self.lists, probes))
+            refined = _refined(self.lists, probes, self._exact_min)
+            distances, numbers = self._index.search(vectors, probes, params=refined)
         found: Positions = numbers
         return found if reach is None or probes == 1 else self._within(reach, distances, found)
 
@@ -101,10 +107,21 @@ class Coarse:
         return np.where(near[:, :columns], numbers[:, :columns], -1)
 
 
-def _parts(dimension: int) -> int:
-    """Return into how many parts a vector is cut for its 4-bit codes, 0 where it cannot be."""
+def _parts(dimension: int, most: int) -> int:
+    """Return into how many parts, at most so many, a vector is cut for its 4-bit codes, 0 where it cannot be."""
     possible = (dimension // size for size in _DIMENSIONS_PER_PART if dimension % size == 0)
-    return max((parts for parts in possible if parts <= _PARTS_MAX), default=0)
+    return max((parts for parts in possible if parts <= most), default=0)
+
+
+def _coded(centroids: Vectors, metric: str, parts: int, exact_min: int) -> Any:  # noqa: ANN401
+    codes = faiss.IndexPQFastScan(centroids.shape[1], parts, 4, faiss_metric(metric))
+    codes.train(centroids)
+    codes.add(centroids)
+    index = faiss.IndexRefineFlat(codes, faiss.swig_ptr(centroids))
+    index.k_factor = exact_min
+    index.own_fields = True
+    codes.this.disown()
+    return index
 
 
 def search_lists(index: Any, vectors: Vectors, k: int, lists: Positions) -> Positions:  # noqa: ANN401
@@ -130,6 +147,6 @@ def inverted_parameters(probes: int) -> Any:  # noqa: ANN401
 
 
 @lru_cache(4096)
-def _refined(lists: int, probes: int) -> Any:  # noqa: ANN401
-    compared = min(lists, max(_EXACT_MIN, min(_EXACT_PER_PROBE * probes, probes + _EXACT_MORE_MAX)))
+def _refined(lists: int, probes: int, exact_min: int) -> Any:  # noqa: ANN401
+    compared = min(lists, max(exact_min, min(_EXACT_PER_PROBE * probes, probes + _EXACT_MORE_MAX)))
     return faiss.IndexRefineSearchParameters(k_factor=compared / probes)

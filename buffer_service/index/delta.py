@@ -91,10 +91,12 @@ class Delta:
         if not rows:
             return np.full((len(queries), 1), -1, np.int64)
 
-        def hidden(positions: Positions) -> Mask:
-            if only is None:
-                return (positions >= rows) | (self.dead_at[positions] <= sequence)
-            return (positions >= rows) | ~only[np.minimum(positions, rows - 1)]
+        def hidden(positions: Positions) -> Mask | None:
+            if only is not None:
+                return (positions >= rows) | ~only[np.minimum(positions, rows - 1)]
+            if not self.dead and (filed is None or filed.rows <= rows):
+                return None
+            return (positions >= rows) | (self.dead_at[positions] <= sequence)
 
         share = 1.0 - self.dead / rows if only is None else float(np.mean(only))
         if filed is None or lists is None:

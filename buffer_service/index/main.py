@@ -137,8 +137,10 @@ class MainIndex:
         if not seen:
             return np.full((len(queries), 1), -1, np.int64)
 
-        def hidden(positions: Positions) -> Mask:
-            return self.dead_at[positions] <= sequence if only is None else ~only[positions]
+        def hidden(positions: Positions) -> Mask | None:
+            if only is not None:
+                return ~only[positions]
+            return self.dead_at[positions] <= sequence if self.tombstones else None
 
         return visible(
             lambda fetch: self._engine.search(self._index, queries, fetch, effort, lists),

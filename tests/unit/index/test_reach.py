@@ -62,7 +62,7 @@ def test_the_lists_within_reach_are_those_by_squared_distance(
     """The nearest always, the others in order while they are near enough, and no column that is of no use."""
     centroids = unit_vectors(lists, 8, seed)
     asked = np.concatenate([unit_vectors(queries, 8, seed + 10), centroids[:1]])  # one is a centroid itself
-    coarse = Coarse.of(centroids, metric)
+    coarse = Coarse.of(centroids, metric, asked)
 
     near = coarse.nearest(asked, lists, reach=reach)
 
