@@ -15,7 +15,8 @@ from typing import Protocol
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from buffer_service.api.driving import Driven
-from buffer_service.api.messages import Answer, Headers, Request, problem, request_of, too_large
+from buffer_service.api.heads import Head, KnownHeads, head_of
+from buffer_service.api.messages import Answer, Headers, Request, problem, too_large
 from buffer_service.api.protocol import JOINED_BYTES_MAX, OneWriteProtocol
 
 _CLOSE = b"connection: close\r\n"
@@ -45,17 +46,13 @@ class Direct(Protocol):
 class Exchange:
     """A request and its answer, in the place of uvicorn's cycle: with what its protocol asks of that."""
 
-    __slots__ = (
-        "body", "disconnected", "driven", "headers", "keep_alive", "path", "query", "response_complete", "size",
-    )  # fmt: skip
+    __slots__ = ("body", "disconnected", "driven", "head", "keep_alive", "response_complete", "size")
 
-    def __init__(self, path: str, query: bytes, headers: Headers, *, keep_alive: bool) -> None:
-        self.path = path
-        self.query = query
-        self.headers = headers
+    def __init__(self, head: Head) -> None:
+        self.head = head
         self.body: list[bytes] = []
         self.size = 0
-        self.keep_alive = keep_alive
+        self.keep_alive = head.keep_alive
         self.driven: Driven[Answer] | None = None
         self.disconnected = False
         self.response_complete = False
@@ -80,9 +77,28 @@ class DirectProtocol(OneWriteProtocol):
         self._direct: Direct = self.config.app  # type: ignore[assignment] # the server gives it such a one
         self._out = transport
         self._exchange: Exchange | None = None
+        self._heads = KnownHeads()
+        self._between = True
+        """Whether the parser has seen no part of a message of which it has not seen the end."""
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come: a request whose head is known goes past the parser, which would say the same again."""
+        known = self._heads.split(data) if self._between and not self.busy else None
+        if known is None:
+            fresh = self._between
+            super().data_received(data)
+            if fresh and self._between and self._exchange is not None:
+                self._heads.remember(data, self._exchange.head, self._exchange.size)
+            return
+        self._unset_keepalive_if_required()
+        head, body = known
+        exchange = self._opened(head)
+        if not exchange.response_complete:
+            self._begin(exchange, body)
 
     def on_message_begin(self) -> None:
         """Begin a request; what uvicorn makes ready for ASGI waits until it is known to be needed."""
+        self._between = False
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
@@ -90,19 +106,12 @@ class DirectProtocol(OneWriteProtocol):
     def on_headers_complete(self) -> None:
         """Decide which way the request goes."""
         self._exchange = None
-        url, _, query = self.url.partition(b"?")
-        path = url.decode("latin-1")
-        if not self._direct.takes("POST", path) or self._unusual():
+        head = head_of(self.url, dict(self.headers), keep_alive=self.parser.should_keep_alive())
+        if not self._direct.takes("POST", head.path) or self._unusual():
             self._begin_message()
             super().on_headers_complete()
             return
-        headers = dict(self.headers)
-        exchange = Exchange(path, query, headers, keep_alive=self.parser.should_keep_alive())
-        self.cycle = exchange  # type: ignore[assignment] # see Exchange
-        self._exchange = exchange
-        refusal = self._direct.refusal(path, headers)
-        if refusal is not None:
-            self._answer(exchange, refusal)
+        self._opened(head)
 
     def on_body(self, body: bytes) -> None:
         """Keep a part of the body."""
@@ -117,16 +126,29 @@ class DirectProtocol(OneWriteProtocol):
 
     def on_message_complete(self) -> None:
         """Answer."""
+        self._between = True
         exchange = self._exchange
         if exchange is None:
             super().on_message_complete()
         elif not exchange.response_complete:
             parts, exchange.body = exchange.body, []
-            body = parts[0] if len(parts) == 1 else b"".join(parts)
-            request = request_of(exchange.headers, exchange.query, body)
-            driven = self._direct.begin(exchange.path, request, lambda answer: self._answer(exchange, answer))
-            if not exchange.response_complete:
-                exchange.driven = driven
+            self._begin(exchange, parts[0] if len(parts) == 1 else b"".join(parts))
+
+    def _opened(self, head: Head) -> Exchange:
+        """Return the exchange of a request that begins; it is complete where the request is refused."""
+        exchange = Exchange(head)
+        self.cycle = exchange  # type: ignore[assignment] # see Exchange
+        self._exchange = exchange
+        refusal = self._direct.refusal(head.path, head.headers)
+        if refusal is not None:
+            self._answer(exchange, refusal)
+        return exchange
+
+    def _begin(self, exchange: Exchange, body: bytes) -> None:
+        head = exchange.head
+        driven = self._direct.begin(head.path, head.request(body), lambda answer: self._answer(exchange, answer))
+        if not exchange.response_complete:
+            exchange.driven = driven
 
     def _begin_message(self) -> None:
         url, headers, expect = self.url, self.headers, self.expect_100_continue

@@ -154,6 +154,22 @@ async def test_requests_sent_before_the_last_was_answered_are_answered_in_order(
     assert bodies == [b"one", b"asgi  two", b"asgi  three", b"direct  four"]
 
 
+async def test_a_request_with_a_known_head_waits_for_the_one_before() -> None:
+    """It goes the way that keeps the order."""
+    async with _served() as served, served.connected() as (reader, writer):
+        writer.write(_request(b"zero"))
+        bodies = [(await _answer(reader))[1]]
+        writer.write(_request(b"hold"))
+        await served.until_held(1)
+        writer.write(_request(b"next"))
+        (protocol,) = served.state.connections
+        await _until(lambda: len(protocol.pipeline) == 1)  # type: ignore[union-attr] # as uvicorn names what waits
+        served.app.held[0].set_result(b"held")
+        bodies += [(await _answer(reader))[1] for _ in range(2)]
+
+    assert bodies == [b"direct  zero", b"held", b"asgi  next"]
+
+
 async def test_a_direct_request_behind_one_of_asgi_waits_for_it() -> None:
     """The queue is one for both."""
     async with _served() as served, served.connected() as (reader, writer):
