@@ -46,19 +46,26 @@ def _rows(items: Sequence[Prepared], settings: EmbeddingSettings) -> list[bytes]
     """Return the vectors, None when one of them is bad, or so short or long that it needs more than float32."""
     visual = _stacked([item.visual for item in items], settings.dimension)
     text = _stacked([item.text for item in items], settings.dimension)
-    with np.errstate(over="ignore", invalid="ignore"):
-        mixed = mixed_rows(visual, text, settings)
-    vectors = usual_rows(mixed, settings)
+    if visual is None or text is None:
+        one = visual or text
+        mixed = one[0] if one is not None and one[1].all() else None
+    else:
+        with np.errstate(over="ignore", invalid="ignore"):
+            mixed = mixed_rows(visual, text, settings)
+    vectors = None if mixed is None else usual_rows(mixed, settings)
     if vectors is None:
         return None
     data, size = vectors.astype("<f4", copy=False).tobytes(), 4 * settings.dimension
     return [data[start : start + size] for start in range(0, len(data), size)]
 
 
-def _stacked(rows: list[bytes | None], dimension: int) -> Modality:
-    """Return the rows, zeroes for what is not there."""
+def _stacked(rows: list[bytes | None], dimension: int) -> Modality | None:
+    """Return the rows, zeroes for what is not there; None where none is."""
+    present = [row for row in rows if row is not None]
+    if not present:
+        return None
+    found = np.frombuffer(b"".join(present), "<f4").reshape(-1, dimension)
     there = np.array([row is not None for row in rows])
-    found = np.frombuffer(b"".join([row for row in rows if row is not None]), "<f4").reshape(-1, dimension)
     if len(found) == len(rows):
         return found, there
     vectors = np.zeros((len(rows), dimension), np.float32)

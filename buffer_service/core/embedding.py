@@ -22,6 +22,8 @@ Modality = tuple[Vectors, npt.NDArray[np.bool_]]
 _FLOAT32 = np.dtype("<f4")
 _SQUARE_MIN = 1e-30
 """Below it the squares of float32 numbers lose their digits."""
+_UNIT_TOLERANCE = 1e-6
+"""Rows whose square is as near to one stay as they are: they have been normalised, and float32 knows no better."""
 _CANCELLATION = 1e-6
 """Two modalities whose sum is smaller than this share of them cancel out: what is left is rounding error."""
 
@@ -68,10 +70,6 @@ def fuse(visual: Vectors | None, text: Vectors | None, settings: EmbeddingSettin
 
 def mixed_rows(visual: Modality, text: Modality, settings: EmbeddingSettings) -> Vectors:
     """Return (n, dimension) float32 rows mixed as ``fuse`` does, neither checked nor normalised."""
-    if not text[1].any():
-        return visual[0]
-    if not visual[1].any():
-        return text[0]
     rows: Vectors = np.where(visual[1][:, None], visual[0], text[0])
     both = visual[1] & text[1]
     rows[both] = _mixed(visual[0][both], text[0][both], settings)
@@ -98,8 +96,11 @@ def usual_rows(vectors: Vectors, settings: EmbeddingSettings) -> Vectors | None:
     """
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.vecdot(vectors, vectors)
-    if not (squares.min() > _SQUARE_MIN and squares.max() < np.inf):
+    least, most = squares.min(), squares.max()
+    if not (least > _SQUARE_MIN and most < np.inf):
         return None
+    if least > 1 - _UNIT_TOLERANCE and most < 1 + _UNIT_TOLERANCE:
+        return vectors
     return vectors * (1.0 / np.sqrt(squares))[:, None] if settings.metric == "cosine" else vectors
 
 
