@@ -90,7 +90,6 @@ class DirectProtocol(OneWriteProtocol):
             if fresh and self._between and self._exchange is not None:
                 self._heads.remember(data, self._exchange.head, self._exchange.size)
             return
-        self._unset_keepalive_if_required()
         head, body = known
         exchange = self._opened(head)
         if not exchange.response_complete:

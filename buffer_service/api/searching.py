@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -75,10 +75,16 @@ class Searches:
         """Answer what waits."""
         self.dispatcher.close()
 
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
     async def answer(self, request: Request) -> Answer:
         """Answer one request."""
         if request.content_type == OCTETS:
-            return _raw(await self._find(self._raw_question(request)))
+            question = self._raw_question(request)
+            pending = self._dispatched(question)
+            return _raw(await (pending or self._find(question)))
         if len(request.body) <= _INLINE_BYTES_MAX:
             question = self._question(request)
         else:
@@ -88,22 +94,31 @@ class Searches:
             return await self._on_thread(lambda: encode(request, self._hits(found, question.include)))
         return encode(request, self._hits(found, ()))
 
+    def _dispatched(self, question: Question) -> Pending[Found] | None:
+        """Give a search that need not wait for a sequence number to the dispatcher, None where that is not for it."""
+        if question.wanted or question.rank or not 1 <= len(question.queries) <= BATCH_ROWS_MAX:
+            return None
+        if question.min_sequence and self._buffer.serving.view.sequence < question.min_sequence:
+            return None
+        found: Pending[Found] = Pending(self._loop, droppable=True)
+        self.dispatcher.put(Search(question.queries, question.k, question.effort, found))
+        return found
+
     async def _find(self, question: Question) -> Found:
         if self._buffer.serving.view.sequence < question.min_sequence:
             await self._reach(question.min_sequence)
-        if question.wanted or question.rank or not 1 <= len(question.queries) <= BATCH_ROWS_MAX:
-            return await self._on_thread(
-                lambda: self._buffer.search(
-                    question.queries,
-                    question.k,
-                    wanted=question.wanted,
-                    rank=question.rank,
-                    effort=question.effort,
-                )
+        pending = self._dispatched(question)
+        if pending is not None:
+            return await pending
+        return await self._on_thread(
+            lambda: self._buffer.search(
+                question.queries,
+                question.k,
+                wanted=question.wanted,
+                rank=question.rank,
+                effort=question.effort,
             )
-        found: Pending[Found] = Pending(asyncio.get_running_loop(), droppable=True)
-        self.dispatcher.put(Search(question.queries, question.k, question.effort, found))
-        return await found
+        )
 
     async def _reach(self, sequence: int) -> None:
         deadline = time.monotonic() + SEQUENCE_TIMEOUT_S

@@ -34,6 +34,8 @@ _EXACT_MORE_MAX = 128
 """but no more than this beyond what is asked for: of many lists the last matter little."""
 _EXACT_LISTS_MAX = 64
 """Lists beyond which ``roughly`` compares none exactly; no fewer than are compared exactly at least."""
+_TRIMMED_FROM = 8
+"""Lists from which it is quicker to look how many columns are needed than to pass over each that is not."""
 
 
 class Coarse:
@@ -96,15 +98,17 @@ class Coarse:
         return found if reach is None or probes == 1 else self._within(reach, distances, found)
 
     def _within(self, reach: float, distances: Vectors, numbers: Positions) -> Positions:
-        """Return the lists within reach of each vector, -1 for the others, and no more columns than are needed."""
+        """Return the lists within reach of each vector, -1 for the others; of many columns none without a list."""
         nearest = distances[:, :1]
         if self._index.metric_type == faiss.METRIC_INNER_PRODUCT:  # of unit vectors: squared distance / 2 = 1 - product
             near = distances >= nearest - reach * (1 - nearest)
         else:
             near = distances <= (1 + reach) * nearest
         near[:, 0] = True  # whatever rounding says
-        columns = int(near.sum(axis=1).max())
-        return np.where(near[:, :columns], numbers[:, :columns], -1)
+        if near.shape[1] >= _TRIMMED_FROM:
+            columns = int(near.sum(axis=1).max())
+            near, numbers = near[:, :columns], numbers[:, :columns]
+        return np.where(near, numbers, -1)
 
 
 def _parts(dimension: int, most: int) -> int:

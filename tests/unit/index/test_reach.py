@@ -59,7 +59,7 @@ def _view(main: MainIndex, fresh: Vectors | None = None) -> View:
 def test_the_lists_within_reach_are_those_by_squared_distance(
     metric: str, lists: int, queries: int, reach: float, seed: int
 ) -> None:
-    """The nearest always, the others in order while they are near enough, and no column that is of no use."""
+    """The nearest always, the others in order while they are near enough, and of many columns none without a list."""
     centroids = unit_vectors(lists, 8, seed)
     asked = np.concatenate([unit_vectors(queries, 8, seed + 10), centroids[:1]])  # one is a centroid itself
     coarse = Coarse.of(centroids, metric, asked)
@@ -76,7 +76,7 @@ def test_the_lists_within_reach_are_those_by_squared_distance(
     assert np.all(kept[sure] == every[sure])
     assert np.all(kept[barred] == -1)
     assert np.all((kept == every) | (kept == -1))
-    assert np.any(near[:, -1] >= 0)
+    assert columns < 8 or np.any(near[:, -1] >= 0)
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
