@@ -183,12 +183,18 @@ class DirectProtocol(OneWriteProtocol):
         self.on_response_complete()
 
 
+@lru_cache(2)
+def _lines(headers: Fields) -> bytes:
+    """Return header lines; those that every answer has change once a second."""
+    return b"".join([b"%s: %s\r\n" % pair for pair in headers])
+
+
 @lru_cache(16)
 def _head(status: int, content_type: str, length: int, more: Fields, always: Fields, last: bytes) -> bytes:
-    """Return the head of an answer; those of one batch share it, and what all have changes once a second."""
+    """Return the head of an answer; those of one batch share it."""
     return b"%s%scontent-type: %s\r\ncontent-length: %d\r\n%s%s\r\n" % (
         STATUS_LINE[status],
-        b"".join([b"%s: %s\r\n" % pair for pair in always]),
+        _lines(always),
         content_type.encode(),
         length,
         b"".join([b"%s: %s\r\n" % pair for pair in more]),
