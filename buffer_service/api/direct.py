@@ -15,14 +15,11 @@ from typing import Protocol
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from buffer_service.api.driving import Driven
-from buffer_service.api.heads import Head, KnownHeads, head_of
-from buffer_service.api.messages import Answer, Headers, Request, problem, too_large
+from buffer_service.api.heads import Head, KnownHeads
+from buffer_service.api.messages import Answer, Fields, Headers, Request, problem, request_of, too_large
 from buffer_service.api.protocol import JOINED_BYTES_MAX, OneWriteProtocol
 
 _CLOSE = b"connection: close\r\n"
-
-Fields = tuple[tuple[bytes, bytes], ...]
-"""Lines of a head: names and values."""
 
 
 class Direct(Protocol):
@@ -105,12 +102,14 @@ class DirectProtocol(OneWriteProtocol):
     def on_headers_complete(self) -> None:
         """Decide which way the request goes."""
         self._exchange = None
-        head = head_of(self.url, dict(self.headers), keep_alive=self.parser.should_keep_alive())
-        if not self._direct.takes("POST", head.path) or self._unusual():
+        url, _, query = self.url.partition(b"?")
+        path = url.decode("latin-1")
+        if not self._direct.takes("POST", path) or self._unusual():
             self._begin_message()
             super().on_headers_complete()
             return
-        self._opened(head)
+        headers = dict(self.headers)
+        self._opened(Head(path, headers, self.parser.should_keep_alive(), request_of(headers, query, b"")))
 
     def on_body(self, body: bytes) -> None:
         """Keep a part of the body."""
@@ -183,7 +182,7 @@ class DirectProtocol(OneWriteProtocol):
         self.on_response_complete()
 
 
-@lru_cache(2)
+@lru_cache(4)
 def _lines(headers: Fields) -> bytes:
     """Return header lines; those that every answer has change once a second."""
     return b"".join([b"%s: %s\r\n" % pair for pair in headers])
@@ -197,6 +196,6 @@ def _head(status: int, content_type: str, length: int, more: Fields, always: Fie
         _lines(always),
         content_type.encode(),
         length,
-        b"".join([b"%s: %s\r\n" % pair for pair in more]),
+        _lines(more),
         last,
     )

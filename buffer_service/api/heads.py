@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from buffer_service.api.messages import Headers, Request, request_of
+from buffer_service.api.messages import Headers, Request
 
 _END = b"\r\n\r\n"
 _KEPT_MAX = 8
@@ -27,12 +27,6 @@ class Head:
     def request(self, body: bytes) -> Request:
         """Return the request with this body."""
         return Request(self.like.query, self.like.content_type, self.like.accept, body)
-
-
-def head_of(url: bytes, headers: Headers, *, keep_alive: bool) -> Head:
-    """Return the head of a request that was parsed."""
-    path, _, query = url.partition(b"?")
-    return Head(path.decode("latin-1"), headers, keep_alive, request_of(headers, query, b""))
 
 
 class KnownHeads:

@@ -26,6 +26,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = Mapping[bytes, bytes]
 """By name in lower case."""
+Fields = tuple[tuple[bytes, bytes], ...]
+"""Lines of a head that is sent: names and values."""
 
 JSON = "application/json"
 MESSAGE_PACK = "application/msgpack"
@@ -54,7 +56,7 @@ class Answer:
     body: bytes
     content_type: str = JSON
     status: HTTPStatus = HTTPStatus.OK
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    headers: Fields = ()
 
 
 def require_length(headers: Headers, body_bytes_max: int) -> None:

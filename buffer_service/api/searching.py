@@ -6,13 +6,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from buffer_service.api.contents import NOTHING, Contents, contents_of, require_room
-from buffer_service.api.messages import OCTETS, Answer, Request, decode, encode, parameters
+from buffer_service.api.messages import OCTETS, Answer, Fields, Request, decode, encode, parameters
 from buffer_service.api.schemas import Hit, Parts, SearchAnswer, SearchBody
 from buffer_service.core.buffer import ExperienceBuffer
 from buffer_service.core.dispatcher import Dispatcher, Search
@@ -75,16 +75,10 @@ class Searches:
         """Answer what waits."""
         self.dispatcher.close()
 
-    @cached_property
-    def _loop(self) -> asyncio.AbstractEventLoop:
-        return asyncio.get_running_loop()
-
     async def answer(self, request: Request) -> Answer:
         """Answer one request."""
         if request.content_type == OCTETS:
-            question = self._raw_question(request)
-            pending = self._dispatched(question)
-            return _raw(await (pending or self._find(question)))
+            return _raw(await self._find(self._raw_question(request)))
         if len(request.body) <= _INLINE_BYTES_MAX:
             question = self._question(request)
         else:
@@ -94,31 +88,27 @@ class Searches:
             return await self._on_thread(lambda: encode(request, self._hits(found, question.include)))
         return encode(request, self._hits(found, ()))
 
-    def _dispatched(self, question: Question) -> Pending[Found] | None:
-        """Give a search that need not wait for a sequence number to the dispatcher, None where that is not for it."""
+    def _find(self, question: Question) -> Awaitable[Found]:
+        """Begin a search, or to wait for its sequence number; one for the dispatcher takes no coroutine."""
+        if self._buffer.serving.view.sequence < question.min_sequence:
+            return self._find_later(question)
         if question.wanted or question.rank or not 1 <= len(question.queries) <= BATCH_ROWS_MAX:
-            return None
-        if question.min_sequence and self._buffer.serving.view.sequence < question.min_sequence:
-            return None
-        found: Pending[Found] = Pending(self._loop, droppable=True)
+            return self._on_thread(
+                lambda: self._buffer.search(
+                    question.queries,
+                    question.k,
+                    wanted=question.wanted,
+                    rank=question.rank,
+                    effort=question.effort,
+                )
+            )
+        found: Pending[Found] = Pending(asyncio.get_running_loop(), droppable=True)
         self.dispatcher.put(Search(question.queries, question.k, question.effort, found))
         return found
 
-    async def _find(self, question: Question) -> Found:
-        if self._buffer.serving.view.sequence < question.min_sequence:
-            await self._reach(question.min_sequence)
-        pending = self._dispatched(question)
-        if pending is not None:
-            return await pending
-        return await self._on_thread(
-            lambda: self._buffer.search(
-                question.queries,
-                question.k,
-                wanted=question.wanted,
-                rank=question.rank,
-                effort=question.effort,
-            )
-        )
+    async def _find_later(self, question: Question) -> Found:
+        await self._reach(question.min_sequence)
+        return await self._find(question)
 
     async def _reach(self, sequence: int) -> None:
         deadline = time.monotonic() + SEQUENCE_TIMEOUT_S
@@ -197,6 +187,6 @@ def _raw(found: Found) -> Answer:
 
 
 @lru_cache(16)
-def _found_at(sequence: int, generation: int) -> tuple[tuple[bytes, bytes], ...]:
+def _found_at(sequence: int, generation: int) -> Fields:
     """Return the headers that say what was searched; those of one batch share them."""
     return ((b"x-sequence", b"%d" % sequence), (b"x-generation", b"%d" % generation))

@@ -46,13 +46,14 @@ def _rows(items: Sequence[Prepared], settings: EmbeddingSettings) -> list[bytes]
     """Return the vectors, None when one of them is bad, or so short or long that it needs more than float32."""
     visual = _stacked([item.visual for item in items], settings.dimension)
     text = _stacked([item.text for item in items], settings.dimension)
-    if visual is None or text is None:
-        one = visual or text
-        mixed = one[0] if one is not None and one[1].all() else None
-    else:
+    one = visual or text
+    if one is None:
+        return None
+    mixed = one[0]
+    if visual is not None and text is not None:
         with np.errstate(over="ignore", invalid="ignore"):
             mixed = mixed_rows(visual, text, settings)
-    vectors = None if mixed is None else usual_rows(mixed, settings)
+    vectors = usual_rows(mixed, settings)
     if vectors is None:
         return None
     data, size = vectors.astype("<f4", copy=False).tobytes(), 4 * settings.dimension

@@ -99,9 +99,10 @@ def usual_rows(vectors: Vectors, settings: EmbeddingSettings) -> Vectors | None:
     least, most = squares.min(), squares.max()
     if not (least > _SQUARE_MIN and most < np.inf):
         return None
-    if least > 1 - _UNIT_TOLERANCE and most < 1 + _UNIT_TOLERANCE:
+    if settings.metric != "cosine" or (least > 1 - _UNIT_TOLERANCE and most < 1 + _UNIT_TOLERANCE):
         return vectors
-    return vectors * (1.0 / np.sqrt(squares))[:, None] if settings.metric == "cosine" else vectors
+    scaled: Vectors = vectors * (1.0 / np.sqrt(squares))[:, None]
+    return scaled
 
 
 def prepare(vectors: Vectors, settings: EmbeddingSettings, field: str) -> Vectors:

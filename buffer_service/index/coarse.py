@@ -21,7 +21,7 @@ from buffer_service.index.openmp import prepare_thread
 
 _QUANTISED_FROM = 640
 """Fewer centroids are compared exactly at once; FAISS wants about this many to train 4-bit codes."""
-_SHAPES = ((32, 8), (32, 16), (64, 16), (128, 16), (128, 32))
+_SHAPES = ((32, (8, 16)), (64, (16,)), (128, (16, 32)))
 """Into how many parts of 4 bits a centroid is cut at most, and how many are compared exactly at least: the first is the
 cheapest, and does where centroids are far from each other."""
 _DIMENSIONS_PER_PART = range(2, 17)
@@ -54,14 +54,19 @@ class Coarse:
         flat = faiss.IndexFlat(dimension, faiss_metric(metric))
         flat.add(centroids)
         made = exact = cls(flat)
-        shapes = dict.fromkeys((parts, least) for most, least in _SHAPES if (parts := _parts(dimension, most)))
-        if count < _QUANTISED_FROM or not shapes:
+        if count < _QUANTISED_FROM:
             return exact
         true = exact.nearest(rows, 1)
-        for parts, least in shapes:
-            made = cls(_coded(centroids, metric, parts, least))
-            if np.mean(made.nearest(rows, 1) == true) >= _AGREEMENT:
-                break
+        for parts_max, exact_counts in _SHAPES:
+            parts = _parts(dimension, parts_max)
+            if not parts:
+                continue
+            index = _coded(centroids, metric, parts)
+            for exact_min in exact_counts:
+                index.k_factor = exact_min
+                made = cls(index)
+                if np.mean(made.nearest(rows, 1) == true) >= _AGREEMENT:
+                    return made
         return made
 
     @classmethod
@@ -117,12 +122,11 @@ def _parts(dimension: int, most: int) -> int:
     return max((parts for parts in possible if parts <= most), default=0)
 
 
-def _coded(centroids: Vectors, metric: str, parts: int, exact_min: int) -> Any:  # noqa: ANN401
+def _coded(centroids: Vectors, metric: str, parts: int) -> Any:  # noqa: ANN401
     codes = faiss.IndexPQFastScan(centroids.shape[1], parts, 4, faiss_metric(metric))
     codes.train(centroids)
     codes.add(centroids)
     index = faiss.IndexRefineFlat(codes, faiss.swig_ptr(centroids))
-    index.k_factor = exact_min
     index.own_fields = True
     codes.this.disown()
     return index

@@ -52,8 +52,11 @@ class FreshLists:
         """How many times k rows have to be found by their codes, for the exact vectors to rank."""
         self._index.parallel_mode = PAIRS
         self._lock = Turns()
-        self.rows = 0
-        """Rows that a search may find, as soon as one may."""
+
+    @property
+    def rows(self) -> int:
+        """Rows that are filed; asked after a search, no fewer than it may have found."""
+        return int(self._index.ntotal)
 
     def append(self, vectors: Vectors) -> None:
         """File rows; their positions continue those of the rows before."""
@@ -62,7 +65,6 @@ class FreshLists:
         for start in range(0, len(vectors), _BLOCK_ROWS):
             block, numbers = vectors[start : start + _BLOCK_ROWS], lists[start : start + _BLOCK_ROWS]
             with self._lock:
-                self.rows += len(block)
                 self._index.add_core(len(block), faiss.swig_ptr(block), None, faiss.swig_ptr(numbers))
 
     def search(self, queries: Vectors, k: int, lists: Positions) -> Positions:
