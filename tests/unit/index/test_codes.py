@@ -19,7 +19,7 @@ from buffer_service.index.main import Effort, MainIndex
 from buffer_service.index.rows import Rows
 from buffer_service.index.view import Allowed, View
 from tests.helpers.generations import build
-from tests.helpers.vectors import Vectors, unit_vectors
+from tests.helpers.vectors import Vectors, around, unit_vectors
 
 DIMENSION = 256
 
@@ -34,13 +34,6 @@ def _hard(rows: int, seed: int = 0) -> Vectors:
 
 
 ROWS = _hard(12_000)
-
-
-def _clusters(rows: int) -> Vectors:
-    """Return rows around few centres."""
-    near = unit_vectors(40, DIMENSION, seed=3)[np.arange(rows) % 40] + 0.1 * unit_vectors(rows, DIMENSION)
-    clustered: Vectors = (near / np.linalg.norm(near, axis=1, keepdims=True)).astype(np.float32)
-    return clustered
 
 
 def _built(folder: Path, storage: str) -> Built:
@@ -125,7 +118,11 @@ def test_auto_takes_four_bits_where_a_search_looks_at_many_rows(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("rows", "changes"),
-    [(_clusters(12_000), {}), (ROWS, {"device": "gpu"}), (ROWS[:900], {"n_probes": 64})],
+    [
+        (around(unit_vectors(40, DIMENSION, seed=3), 12_000, 0.1), {}),
+        (ROWS, {"device": "gpu"}),
+        (ROWS[:900], {"n_probes": 64}),
+    ],
     ids=["few rows are compared", "a GPU has no 4-bit codes", "too few to train"],
 )
 def test_auto_takes_eight_bits_elsewhere(tmp_path: Path, rows: Vectors, changes: dict[str, object]) -> None:
@@ -137,8 +134,7 @@ def test_auto_takes_eight_bits_elsewhere(tmp_path: Path, rows: Vectors, changes:
 
 def test_auto_keeps_eight_bits_where_four_do_not_reach_the_floor(tmp_path: Path) -> None:
     """Thousands of rows so alike that all have one 4-bit code: the nearest are not among the candidates."""
-    near = unit_vectors(3, DIMENSION)[np.arange(12_000) % 3] + 0.1 * unit_vectors(12_000, DIMENSION, seed=1)
-    rows: Vectors = (near / np.linalg.norm(near, axis=1, keepdims=True)).astype(np.float32)
+    rows = around(unit_vectors(3, DIMENSION), 12_000, 0.1, seed=1)
 
     _main(tmp_path, rows, storage="auto", n_probes=80, recall_floor=0.9)
 

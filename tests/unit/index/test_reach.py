@@ -10,25 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from buffer_service.contract.generation import INDEX_FILE, generation_name
 from buffer_service.contract.pointer import INITIAL
 from buffer_service.index.coarse import Coarse
 from buffer_service.index.delta import Delta
-from buffer_service.index.engine import Engine, Opened
+from buffer_service.index.engine import Engine
 from buffer_service.index.generations import load, read_manifest
 from buffer_service.index.main import REACH_NAME, TUNED_K, Effort, MainIndex
 from buffer_service.index.view import View
 from tests.helpers.generations import build
-from tests.helpers.vectors import Vectors, unit_vectors
+from tests.helpers.vectors import Vectors, around, unit_vectors
 
 DIMENSION, ROWS = 64, 6000
 
 
 def _clusters(rows: int, seed: int = 0) -> Vectors:
-    """Return rows around 80 centres."""
-    centres = unit_vectors(80, DIMENSION, seed=3)[np.random.default_rng(seed).integers(80, size=rows)]
-    near = centres + 0.4 * unit_vectors(rows, DIMENSION, seed)
-    clustered: Vectors = (near / np.linalg.norm(near, axis=1, keepdims=True)).astype(np.float32)
-    return clustered
+    return around(unit_vectors(80, DIMENSION, seed=3), rows, 0.4, seed)
 
 
 def _main(folder: Path, rows: Vectors, storage: str = "sq8", metric: str = "cosine", **changes: object) -> MainIndex:
@@ -37,12 +34,13 @@ def _main(folder: Path, rows: Vectors, storage: str = "sq8", metric: str = "cosi
     return load(Engine("cpu"), folder / "indexes", pointer, rows.shape[1], metric)
 
 
-def _with(main: MainIndex, folder: Path, **parameters: int) -> MainIndex:
-    """Return the same index as if a build had found these parameters."""
-    manifest = msgspec.structs.replace(main.manifest, parameters={**main.manifest.parameters, **parameters})
+def _with(main: MainIndex, folder: Path, **parameters: int | None) -> MainIndex:
+    """Return the same index as if a build had found these parameters, and not those that are None."""
+    found = {name: value for name, value in {**main.manifest.parameters, **parameters}.items() if value is not None}
     engine = Engine("cpu")
-    index = engine.open(folder / "indexes" / "gen-0000000001" / "index.faiss")
-    return MainIndex(engine, Opened(index.cpu), main.ids, main.vectors, main.coarse, manifest)
+    index = engine.open(folder / "indexes" / generation_name(1) / INDEX_FILE)
+    manifest = msgspec.structs.replace(main.manifest, parameters=found)
+    return MainIndex(engine, index, main.ids, main.vectors, main.coarse, manifest)
 
 
 def _view(main: MainIndex, fresh: Vectors | None = None) -> View:
@@ -118,9 +116,7 @@ def test_a_build_leaves_far_lists_out_where_nothing_is_lost(tmp_path: Path) -> N
 def test_all_lists_are_searched_where_the_build_has_not_judged(tmp_path: Path, effort: Effort, k: int) -> None:
     """A number of lists that was asked for is searched, and more neighbours than it tried may lie farther."""
     narrow = _with(_main(tmp_path, _clusters(ROWS)), tmp_path, nprobe=6, **{REACH_NAME: 0})
-    wide = _with(narrow, tmp_path)
-    wide.manifest.parameters.pop(REACH_NAME)
-    wide = MainIndex(Engine("cpu"), Opened(narrow._index.cpu), wide.ids, wide.vectors, wide.coarse, wide.manifest)
+    wide = _with(narrow, tmp_path, **{REACH_NAME: None})
     queries = _clusters(50, seed=2)
 
     np.testing.assert_array_equal(_view(narrow).search(queries, k, effort).ids, _view(wide).search(queries, k).ids)
